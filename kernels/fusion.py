@@ -1,0 +1,35 @@
+"""A place where the compiler must stop fusing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+
+def always(u: Float[Array, "..."]) -> Bool[Array, ""]:
+    """True, in a way that the compiler cannot know: `u` is data and never the lowest float.
+
+    NaN gives true as well, so that a failed run shows its NaN.
+    """
+    return u[(0,) * u.ndim] != jnp.finfo(u.dtype).min
+
+
+def boundary(true: Bool[Array, ""], function: Callable, *arguments):
+    """`function(*arguments)`, compiled as a unit of its own.
+
+    XLA on CPU fuses through `lax.optimization_barrier` and then computes a producer again inside
+    each of its consumers; a conditional is the boundary that it keeps. Elsewhere fusion is left
+    to the compiler. `true` is made by `always`; no collective may stand inside `function`.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*arguments)
+    shapes = jax.eval_shape(function, *arguments)
+
+    def zeros(*_):
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    return lax.cond(true, function, zeros, *arguments)

@@ -1,0 +1,1 @@
+"""A 3-D lattice simulator of cytokines and cells in bone."""

@@ -1,0 +1,311 @@
+"""The field part of a step: what cells secrete and take up, diffusion, decay, reactions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, UInt8
+
+from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
+from lattice.engine.flux import responses
+from lattice.engine.numbers import Numbers
+from lattice.engine.region import Region
+from lattice.engine.sampled import in_batches, in_states
+from lattice.engine.signals import SiteView, Surroundings
+from lattice.kernels import diffusion_exact, diffusion_implicit, mass_action, multigrid
+from lattice.kernels.ordered_sum import sum_lattice
+from lattice.model.structure import Model
+
+EXCHANGE_ONE = 1 << 12
+"""Fixed point of the exchange of single cells with a systemic compartment, so that its sum over
+the lattice does not depend on the order."""
+
+
+@dataclass(frozen=True)
+class Exchanges:
+    """Secretion into and uptake from the local fields, and totals for the systemic ones.
+
+    `source` in concentration/hour, `sink` in 1/hour (None if no state takes up); `systemic_source`
+    and `systemic_sink` are the same for the compartments of the whole lattice's volume."""
+
+    source: Float[Array, "Z Y X S"] | None
+    sink: Float[Array, "Z Y X S"] | None
+    systemic_source: Float[Array, "T"]
+    systemic_sink: Float[Array, "T"]
+
+
+def has_constant_coefficients(model: Model) -> bool:
+    """Whether diffusion and decay are the same everywhere, so that the exact path serves."""
+    takes_up = any(_is_local(model, e.cytokine) for s in model.states for e in s.takes_up)
+    uniform = all(model.values[c.in_bone] == 1.0 for c in local_cytokines(model))
+    return not takes_up and (uniform or not has_bone(model))
+
+
+def _is_local(model: Model, name: str) -> bool:
+    return any(c.name == name for c in local_cytokines(model))
+
+
+def exchanges(around: Surroundings, numbers: Numbers, capacity: int) -> Exchanges:
+    """What the cells exchange with the cytokines at this moment."""
+    model, region = around.model, around.region
+    local = [c.name for c in local_cytokines(model)]
+    states = model.states
+    secretors = tuple(i for i, s in enumerate(states) if s.secretes)
+    takers = tuple(i for i, s in enumerate(states) if s.takes_up)
+    volume = model.lattice.voxel**3
+    source = _production(around, numbers) if local else None
+    sink = None
+    if local and any(_is_local(model, e.cytokine) for s in states for e in s.takes_up):
+        sink = jnp.zeros((region.size, len(local)), jnp.float32)
+
+    def work(index, carry):
+        source, sink = carry
+        listed = index < region.size
+        view = around.at(index)
+        own = around.cells[view.index]
+        where = jnp.where(listed, view.index, region.size)
+        if source is not None:
+            rows = _rates(model, local, own, view, numbers, "secretes") / volume
+            base = source[view.index]
+            source = source.at[where].set(base + rows, mode="drop")
+        if sink is not None:
+            rows = _rates(model, local, own, view, numbers, "takes_up") / volume
+            sink = sink.at[where].set(rows, mode="drop")
+        return source, sink
+
+    mask = in_states(around.cells, tuple(sorted({*secretors, *takers})))
+    source, sink = in_batches(mask, capacity, work, (source, sink))
+    shape = (*region.padded, len(local))
+    totals = _systemic_exchange(around, numbers, capacity)
+    return Exchanges(
+        None if source is None else region.strip(source.reshape(shape)),
+        None if sink is None else region.strip(sink.reshape(shape)),
+        *totals,
+    )
+
+
+def _production(around: Surroundings, numbers: Numbers) -> Float[Array, "V S"]:
+    """Basal production everywhere outside bone."""
+    cytokines = local_cytokines(around.model)
+    basal = jnp.stack([numbers[c.production] for c in cytokines])
+    open_space = jnp.ones(around.cells.shape, jnp.float32)
+    if around.bone is not None:
+        open_space = 1.0 - around.bone.astype(jnp.float32)
+    return open_space[:, None] * basal
+
+
+def _rates(model, names, own, view: SiteView, numbers: Numbers, kind: str):
+    """Amounts (or clearances) per hour of each listed cell for the named cytokines."""
+    constant = jnp.zeros((len(model.states), len(names)), jnp.float32)
+    varying = []
+    for code, state in enumerate(model.states):
+        for exchange in getattr(state, kind):
+            if exchange.cytokine not in names:
+                continue
+            column = names.index(exchange.cytokine)
+            if exchange.responses:
+                varying.append((code, column, exchange))
+            else:
+                constant = constant.at[code, column].set(numbers[exchange.rate])
+    rows = constant[own]
+    for code, column, exchange in varying:
+        rate = numbers[exchange.rate] * responses(exchange.responses, view, numbers)
+        rows = rows.at[:, column].set(jnp.where(own == code, rate, rows[:, column]))
+    return rows
+
+
+def _systemic_exchange(around: Surroundings, numbers: Numbers, capacity: int):
+    """Source (concentration/hour) and sink (1/hour) of each systemic compartment.
+
+    Factors of single cells are rounded to 1/4096 and summed as integers."""
+    model = around.model
+    names = [c.name for c in systemic_cytokines(model)]
+    totals = []
+    volume = model.lattice.voxel**3 * float(np.prod(model.lattice.shape, dtype=np.float64))
+    for kind in ("secretes", "takes_up"):
+        total = jnp.zeros(len(names), jnp.float32)
+        for code, state in enumerate(model.states):
+            for exchange in getattr(state, kind):
+                if exchange.cytokine in names:
+                    cells = _effective_cells(around, code, exchange, numbers, capacity)
+                    column = names.index(exchange.cytokine)
+                    total = total.at[column].add(numbers[exchange.rate] * cells / volume)
+        if kind == "secretes" and names:
+            total = total + jnp.stack([numbers[c.production] for c in systemic_cytokines(model)])
+        totals.append(total)
+    return totals
+
+
+def _effective_cells(around, code, exchange, numbers, capacity) -> Float[Array, ""]:
+    """Number of cells of a state, each weighted by its responses, in a fixed order."""
+    region = around.region
+
+    def work(index, carry):
+        low, high = carry
+        view = around.at(index)
+        factor = jnp.broadcast_to(
+            jnp.asarray(responses(exchange.responses, view, numbers), jnp.float32), index.shape
+        )
+        listed = region.owned(view.index) & (index < region.size)
+        fixed = jnp.where(listed, jnp.round(factor * EXCHANGE_ONE), 0).astype(jnp.int32)
+        return low + jnp.sum(fixed % EXCHANGE_ONE), high + jnp.sum(fixed // EXCHANGE_ONE)
+
+    zero = jnp.int32(0)
+    low, high = in_batches(around.cells == code, capacity, work, (zero, zero))
+    low, high = region_sum(low, region), region_sum(high, region)
+    return high.astype(jnp.float32) + low.astype(jnp.float32) / EXCHANGE_ONE
+
+
+def region_sum(value: Int32[Array, "..."], region: Region) -> Int32[Array, "..."]:
+    """Sum of an integer over all devices."""
+    if region.slabs.axis_name is None:
+        return value
+    return jax.lax.psum(value, region.slabs.axis_name)
+
+
+@dataclass(frozen=True)
+class FieldMethod:
+    """How the fields are advanced: by the exact path (constant coefficients) or implicitly."""
+
+    exact: bool
+    scheme: str
+    iterations: int | None
+    dt: float  # hours of one solve
+
+
+def prepare(
+    model: Model, region: Region, method: FieldMethod, numbers: Numbers, bone: UInt8[Array, "Z Y X"] | None
+):
+    """What the solver keeps between steps: a basis, or a hierarchy that depends on the bone."""
+    cytokines = local_cytokines(model)
+    if not cytokines:
+        return ()
+    if method.exact:
+        return diffusion_exact.build_basis(region.shape, periodic=region.periodic)
+    factors = jnp.stack([numbers[c.in_bone] for c in cytokines])
+    return multigrid.build_hierarchy(
+        bone, factors, periodic=region.periodic, slabs=region.slabs
+    )
+
+
+def solve(
+    model: Model,
+    region: Region,
+    method: FieldMethod,
+    prepared,
+    numbers: Numbers,
+    fields: Float[Array, "Z Y X S"],
+    exchange: Exchanges,
+):
+    """One solve of length `method.dt`: new fields and their budget (produced, decayed, consumed,
+    made by reactions), each in concentration times voxels."""
+    cytokines = local_cytokines(model)
+    diffusion = jnp.stack([numbers[c.diffusion] for c in cytokines])
+    decay = jnp.stack([numbers[c.decay] for c in cytokines])
+    system = _reactions(model, [c.name for c in cytokines], numbers)
+    made = jnp.zeros(len(cytokines), jnp.float32)
+    if system is not None:
+        fields, gain = _react(fields, method.dt / 2, system, region)
+        made = made + gain
+    if method.exact:
+        fields, budget = diffusion_exact.step_exact(
+            fields,
+            exchange.source,
+            prepared,
+            diffusion,
+            decay,
+            method.dt,
+            voxel=model.lattice.voxel,
+            slabs=region.slabs,
+        )
+    else:
+        fields, budget = diffusion_implicit.step_implicit(
+            fields,
+            exchange.source,
+            exchange.sink,
+            prepared,
+            diffusion,
+            decay,
+            method.dt,
+            voxel=model.lattice.voxel,
+            scheme=method.scheme,
+            iterations=method.iterations,
+            periodic=region.periodic,
+            slabs=region.slabs,
+        )
+    if system is not None:
+        fields, gain = _react(fields, method.dt / 2, system, region)
+        made = made + gain
+    return fields, jnp.stack([budget.produced, budget.decayed, budget.consumed, made], axis=1)
+
+
+def _reactions(model: Model, names: list[str], numbers: Numbers):
+    """Reactions among the named cytokines in the form that `mass_action.react` takes, or None."""
+    chosen = [
+        r for r in model.reactions if all(c in names for c, _ in (*r.left, *r.right))
+    ]
+    if not chosen:
+        return None
+    static = tuple(
+        mass_action.MassAction(
+            tuple((names.index(c), n) for c, n in r.left),
+            tuple((names.index(c), n) for c, n in r.right),
+            r.backward is not None,
+        )
+        for r in chosen
+    )
+    zero = jnp.float32(0)
+    forward = jnp.stack([numbers[r.forward] for r in chosen])
+    backward = jnp.stack([zero if r.backward is None else numbers[r.backward] for r in chosen])
+    return static, forward, backward, jnp.asarray(molar_factors(model, names))
+
+
+def molar_factors(model: Model, names: list[str]) -> np.ndarray:
+    """uM per unit of internal concentration: 1 for moles; 1 ng/mL is 1/M uM for M in g/mol."""
+    by_name = {c.name: c for c in model.cytokines}
+    return np.array(
+        [
+            1.0 if by_name[n].amount == "mole" else 1.0 / (by_name[n].molar_mass or 1.0)
+            for n in names
+        ],
+        np.float32,
+    )
+
+
+def solve_systemic(
+    model: Model, numbers: Numbers, levels: Float[Array, "T"], exchange: Exchanges, dt: float
+):
+    """The well-mixed compartments: exact for constant source, decay and uptake; reactions as for
+    the fields. Returns levels and the budget per compartment in concentration times voxels."""
+    cytokines = systemic_cytokines(model)
+    voxels = float(np.prod(model.lattice.shape, dtype=np.float64))
+    decay = jnp.stack([numbers[c.decay] for c in cytokines])
+    system = _reactions(model, [c.name for c in cytokines], numbers)
+    start = levels
+    made = jnp.zeros(len(cytokines), jnp.float32)
+    if system is not None:
+        levels, gain = _react(levels, dt / 2, system)
+        made, start = made + gain, levels
+    loss = decay + exchange.systemic_sink
+    weight = jnp.where(loss * dt > 1e-6, -jnp.expm1(-loss * dt) / jnp.maximum(loss, 1e-30), dt)
+    levels = levels * jnp.exp(-loss * dt) + exchange.systemic_source * weight
+    produced = exchange.systemic_source * dt
+    lost = start + produced - levels
+    share = jnp.where(loss > 0, decay / jnp.where(loss > 0, loss, 1), 0)
+    budget = [produced, lost * share, lost * (1 - share)]
+    if system is not None:
+        levels, gain = _react(levels, dt / 2, system)
+        made = made + gain
+    return levels, jnp.stack([*budget, made], axis=1) * voxels
+
+
+def _react(values: Float[Array, "*voxels S"], dt: float, system, region: Region | None = None):
+    """Reactions for a time: new values and what they have made of each species in all (of fields:
+    summed over the lattice; negative for what they use up)."""
+    reactions, forward, backward, factor = system
+    after = mass_action.step_reactions(values, reactions, forward, backward, factor, dt)
+    gain = after - values
+    return after, gain if region is None else sum_lattice(gain, region.slabs)

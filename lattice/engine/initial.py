@@ -1,0 +1,121 @@
+"""The state that a run starts from."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32, UInt8
+
+from lattice.engine.declare import (
+    MATRIX_ONE,
+    declare,
+    has_bone,
+    local_cytokines,
+    shape_of,
+    systemic_cytokines,
+)
+from lattice.engine.numbers import Numbers, numbers_of
+from lattice.engine.region import Region
+from lattice.engine.sampled import in_states
+from lattice.engine.signals import SiteView
+from lattice.kernels.random_bits import seed_words, stream_key, voxel_uniform
+from lattice.model.structure import Model
+
+PLACES = ("marrow", "surface", "bone", "everywhere")
+
+
+def count_bone_faces(region: Region, bone: UInt8[Array, "Z Y X"]) -> UInt8[Array, "Z Y X"]:
+    """How many of the six neighbours of each voxel are bone, on one slab and its neighbours."""
+    padded = region.pad(bone)
+    total = jnp.zeros(padded.shape, jnp.uint8)
+    for axis in range(3):
+        wraps = region.periodic[axis] and padded.shape[axis] > 1
+        for direction in (-1, 1):
+            total = total + _shifted(padded, axis, direction, wraps and (axis or not region.halo))
+    return region.strip(total)
+
+
+def _shifted(array, axis, direction, wraps):
+    if wraps:
+        return jnp.roll(array, -direction, axis)
+    padding = [(0, 0, 0)] * 3
+    padding[axis] = (-1, 1, 0) if direction == 1 else (1, -1, 0)
+    return jax.lax.pad(array, np.uint8(0), padding)
+
+
+def places_of(
+    region: Region, bone: UInt8[Array, "Z Y X"] | None
+) -> dict[str, Array]:
+    """Masks over the slab of the places where cells are seeded and sources act."""
+    shape = (region.planes, *region.shape[1:])
+    every = jnp.ones(shape, bool)
+    if bone is None:
+        return {"marrow": every, "surface": ~every, "bone": ~every, "everywhere": every}
+    inside = bone != 0
+    surface = ~inside & (count_bone_faces(region, bone) > 0)
+    return {"marrow": ~inside, "surface": surface, "bone": inside, "everywhere": every}
+
+
+def seed_cells(
+    model: Model, region: Region, numbers: Numbers, seed: Array, places: dict[str, Array]
+) -> tuple[UInt8[Array, "Z Y X"], Int32[Array, "Z Y X"]]:
+    """Cells and the steps at which their ages were 0. Each voxel draws one state; intervals lie in
+    the order of names, so that a state of fraction 0 moves no other."""
+    shape = (region.planes, *region.shape[1:])
+    stripped = jnp.arange(region.size, dtype=jnp.int32).reshape(region.padded)
+    index = region.global_index(region.strip(stripped).reshape(-1)).reshape(shape)
+    uniform = voxel_uniform(stream_key(seed, "seeding"), index, 0, 0)
+    aging = voxel_uniform(stream_key(seed, "seeding age"), index, 0, 0)
+    cells, ages = jnp.zeros(shape, jnp.uint8), jnp.zeros(shape, jnp.float32)
+    edge = jnp.zeros(shape, jnp.float32)
+    for code, state in enumerate(model.states):
+        for seeding in state.seeding:
+            upper = edge + jnp.where(places[seeding.where], numbers[seeding.fraction], 0)
+            taken = (uniform >= edge) & (uniform < upper)
+            cells = jnp.where(taken, jnp.uint8(code), cells)
+            ages = jnp.where(taken, numbers[seeding.age], ages)
+            edge = upper
+    since = -jnp.floor(aging * ages / model.time.step).astype(jnp.int32)
+    return cells, jnp.where(cells > 0, since, 0)
+
+
+def initial_slab(
+    model: Model, region: Region, numbers: Numbers, seed: Array, bone: UInt8[Array, "Z Y X"] | None
+) -> dict[str, Array]:
+    """The state at step 0 on one slab. `bone` is that slab of the geometry."""
+    shape = (region.planes, *region.shape[1:])
+    places = places_of(region, bone)
+    cells, since = seed_cells(model, region, numbers, seed, places)
+    state = {"step": jnp.int32(0), "seed": seed, "cells": cells, "since": since}
+    if has_bone(model):
+        state["bone"] = bone
+    if local_cytokines(model):
+        levels = jnp.stack([numbers[c.initial] for c in local_cytokines(model)])
+        state["cytokines"] = jnp.broadcast_to(levels, (*shape, len(levels))).astype(jnp.float32)
+    if systemic_cytokines(model):
+        levels = [numbers[c.initial] for c in systemic_cytokines(model)]
+        state["systemic"] = jnp.stack(levels).astype(jnp.float32)
+    if model.matrix is not None:
+        state["osteoid"] = jnp.zeros((*shape, model.matrix.stages), jnp.int32)
+        mineral = jnp.where(bone != 0, MATRIX_ONE, 0).astype(jnp.int32)
+        if model.matrix.initial_surface == "uniform":
+            mineral = jnp.where(places["surface"], _random_fill(region, seed, shape), mineral)
+        state["mineral"] = mineral
+    for spec in declare(model):
+        if spec.name not in state:
+            sizes = shape_of(spec, model)
+            sizes = tuple(
+                region.planes if d == "z" else n for d, n in zip(spec.dims, sizes, strict=True)
+            )
+            state[spec.name] = jnp.zeros(sizes, spec.dtype)
+    return state
+
+
+def _random_fill(region: Region, seed: Array, shape) -> Int32[Array, "Z Y X"]:
+    """A uniform fraction of a voxel, never full."""
+    stripped = region.strip(jnp.arange(region.size, dtype=jnp.int32).reshape(region.padded))
+    index = region.global_index(stripped.reshape(-1))
+    uniform = voxel_uniform(stream_key(seed, "initial surface"), index, 0, 0)
+    fill = jnp.floor(uniform * MATRIX_ONE).astype(jnp.int32)
+    return jnp.minimum(fill, MATRIX_ONE - 1).reshape(shape)

@@ -1,0 +1,185 @@
+"""Bone matrix: laid down as osteoid, mineralised after a lag, resorbed, in fixed point.
+
+All amounts are integers (`MATRIX_ONE` is one full voxel), so that what was formed minus what was
+resorbed equals the change of bone volume exactly, in any order of summation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, UInt8, UInt32
+
+from lattice.engine.declare import MATRIX_ONE
+from lattice.engine.flux import responses
+from lattice.engine.numbers import Numbers
+from lattice.engine.sampled import Draws, fate_of, in_batches, in_states
+from lattice.engine.signals import SiteView, Surroundings
+from lattice.engine.table import Table
+from lattice.kernels.random_bits import voxel_uniform
+
+
+@dataclass(frozen=True)
+class Bone:
+    """Matrix and phase of a slab (flat, unpadded where the step keeps them)."""
+
+    osteoid: Int32[Array, "V K"]
+    mineral: Int32[Array, "V"]
+    bone: UInt8[Array, "V"]
+
+
+def matrix_total(osteoid: Int32[Array, "*V K"], mineral: Int32[Array, "*V"]) -> Int32[Array, "*V"]:
+    """Matrix of any age in each voxel."""
+    return mineral + jnp.sum(osteoid, axis=-1, dtype=jnp.int32)
+
+
+def laid_and_wanted(
+    around: Surroundings, table: Table, numbers: Numbers, draws: Draws, capacity: int
+) -> tuple[Int32[Array, "V"], Int32[Array, "V"]]:
+    """Osteoid that cells lay into their voxels, and matrix that resorbing cells want from each
+    voxel (padded slab; wants may exceed what is there)."""
+    states = table.states
+    builders = tuple(c for c, s in enumerate(states) if s.lays is not None)
+    resorbers = tuple(c for c, s in enumerate(states) if s.resorbs is not None)
+
+    def work(index, carry):
+        laid, wanted = carry
+        listed = index < around.region.size
+        view = around.at(index)
+        own = around.cells[view.index]
+        if builders:
+            amount = _amount([(c, states[c].lays) for c in builders], own, view, numbers)
+            free = (around.bone[view.index] == 0) & (around.bone_faces[view.index] > 0)
+            space = jnp.maximum(MATRIX_ONE - view.matrix, 0)
+            amount = jnp.where(listed & free, jnp.minimum(amount, space), 0)
+            laid = laid.at[view.index].add(amount)
+        if resorbers:
+            amount = _amount([(c, states[c].resorbs) for c in resorbers], own, view, numbers)
+            own_share = jnp.minimum(amount, view.matrix)
+            wanted = wanted.at[view.index].add(jnp.where(listed, own_share, 0))
+            target, found = _face_to_resorb(around, view, draws)
+            rest = jnp.where(listed & found, amount - own_share, 0)
+            wanted = wanted.at[target].add(rest)
+        return laid, wanted
+
+    zeros = jnp.zeros(around.cells.shape, jnp.int32)
+    mask = in_states(around.cells, builders + resorbers)
+    return in_batches(mask, capacity, work, (zeros, zeros))
+
+
+def _amount(rates, own, view: SiteView, numbers: Numbers) -> Int32[Array, "N"]:
+    """Matrix per step for the cell at each listed voxel."""
+    dt = view.around.model.time.step
+    speed = jnp.zeros(own.shape, jnp.float32)
+    for code, spec in rates:
+        rate = numbers[spec.rate] * (dt * MATRIX_ONE) * responses(spec.responses, view, numbers)
+        speed = jnp.where(own == code, rate, speed)
+    return jnp.round(jnp.minimum(speed, float(MATRIX_ONE))).astype(jnp.int32)
+
+
+def _face_to_resorb(around: Surroundings, view: SiteView, draws: Draws):
+    """The bone neighbour with least matrix, so that a started pit is finished first; among equals
+    the draw decides."""
+    index, exists = view._beside
+    is_bone = (around.bone[index] != 0) & exists
+    uniform = voxel_uniform(draws.fate, around.region.global_index(view.index), around.step, 1)
+    turn = jnp.floor(uniform * 6).astype(jnp.int32)
+    order = jnp.mod(jnp.arange(6, dtype=jnp.int32)[:, None] + turn[None], 6)
+    # Matrix lies below 2**23, so eight times it plus the tie-break fits an int32.
+    key = jnp.where(is_bone, around.matrix[index] * 8 + order, np.iinfo(np.int32).max)
+    best = jnp.argmin(key, axis=0)
+    return jnp.take_along_axis(index, best[None], axis=0)[0], jnp.any(is_bone, axis=0)
+
+
+def mineralise(
+    bone: Bone, laid: Int32[Array, "V"], lag: Float[Array, ""], dt: float
+) -> tuple[Bone, Int32[Array, "V"]]:
+    """Osteoid ages through its stages; the last one becomes mineral. Returns what did.
+
+    Each of K stages is left at the rate K / lag, so that the delay has mean `lag` and is a gamma
+    distribution of shape K; rounded up, so that no trace of osteoid lasts for ever."""
+    stages = bone.osteoid.shape[-1]
+    leaves = -jnp.expm1(-stages * dt / lag)
+    moved = jnp.ceil(bone.osteoid.astype(jnp.float32) * leaves).astype(jnp.int32)
+    moved = jnp.minimum(moved, bone.osteoid)
+    entering = jnp.concatenate([laid[..., None], moved[..., :-1]], axis=-1)
+    mineralised = moved[..., -1]
+    return Bone(bone.osteoid - moved + entering, bone.mineral + mineralised, bone.bone), mineralised
+
+
+def remove(bone: Bone, wanted: Int32[Array, "V"]) -> tuple[Bone, Int32[Array, "V"]]:
+    """Take matrix out of each voxel as far as there is any: mineral, then the oldest osteoid."""
+    taken = jnp.minimum(wanted, bone.mineral)
+    mineral, rest, total = bone.mineral - taken, wanted - taken, taken
+    stages = []
+    for k in reversed(range(bone.osteoid.shape[-1])):
+        taken = jnp.minimum(rest, bone.osteoid[..., k])
+        stages.insert(0, bone.osteoid[..., k] - taken)
+        rest, total = rest - taken, total + taken
+    return Bone(jnp.stack(stages, axis=-1), mineral, bone.bone), total
+
+
+def turn_to_bone(
+    around: Surroundings, table: Table, numbers: Numbers, draws: Draws, capacity: int
+) -> tuple[UInt8[Array, "V"], Int32[Array, "V"], UInt8[Array, "V"]]:
+    """Full voxels become bone and bury their cells; emptied ones become marrow and free them.
+
+    `around.matrix` is the matrix after this step. A cell whose fate was to move out but that found
+    no free neighbour meets the first fate that may live in bone, or is lost."""
+    cells, since = around.cells, around.since
+    full = (around.bone == 0) & (around.matrix >= MATRIX_ONE)
+    emptied = (around.bone != 0) & (around.matrix <= 0)
+
+    def work(index, carry):
+        cells, since = carry
+        view = around.at(index)
+        own = around.cells[view.index]
+        into = own
+        for code, state in enumerate(table.states):
+            if code == 0:
+                continue
+            buried = _buried_as(code, view, table, numbers, draws)
+            freed = table_code(table, state.when_resorbed)
+            stays_free = "bone" not in state.lives
+            left = own if stays_free else jnp.full_like(own, freed)
+            after = jnp.where(full[view.index], buried, left)
+            into = jnp.where(own == code, after, into)
+        changed = (index < around.region.size) & (into != own)
+        where = jnp.where(changed, view.index, around.region.size)
+        return cells.at[where].set(into, mode="drop"), since.at[where].set(around.step, mode="drop")
+
+    cells, since = in_batches((full | emptied) & (cells != 0), capacity, work, (cells, since))
+    bone = jnp.where(full, 1, jnp.where(emptied, 0, around.bone)).astype(jnp.uint8)
+    return cells, since, bone
+
+
+def table_code(table: Table, name: str) -> int:
+    """The code of a state."""
+    return next(i for i, s in enumerate(table.states) if s.name == name)
+
+
+def _buried_as(code: int, view: SiteView, table: Table, numbers: Numbers, draws: Draws):
+    fates = table.fates[code]
+    default = np.uint8(code if "bone" in table.lives(code) else 0)
+    if not fates:
+        return jnp.full(view.index.shape, default)
+    staying = [f.into for f in fates if f.stays]
+    fallback = np.uint8(staying[0]) if staying else default
+    outcome = np.array([f.into if f.stays else fallback for f in fates], np.uint8)
+    return jnp.asarray(outcome)[fate_of(code, view, table, numbers, draws)]
+
+
+def add_flux(total: UInt32[Array, "Z F 2"], amounts: list[Int32[Array, "Z Y X"]]):
+    """Add one step's amounts, plane by plane, to the running totals in (fraction, voxels)."""
+    added = []
+    for k, amount in enumerate(amounts):
+        # Halves of 11 bits keep every partial sum of a plane of up to 2**20 voxels in 32 bits.
+        wide = amount.astype(jnp.uint32)
+        low = jnp.sum(wide & 2047, axis=(1, 2), dtype=jnp.uint32)
+        high = jnp.sum(wide >> 11, axis=(1, 2), dtype=jnp.uint32)
+        fraction = total[:, k, 0] + ((high & 2047) << 11) + low
+        voxels = total[:, k, 1] + (high >> 11) + fraction // MATRIX_ONE
+        added.append(jnp.stack([fraction % MATRIX_ONE, voxels], axis=-1))
+    return jnp.stack(added, axis=1)

@@ -1,0 +1,130 @@
+"""What a run reports of its state: counts, matrix, cytokines, running totals.
+
+Counts and matrix are integers and exact. Names and units are those of `/series` in a run file.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
+from lattice.engine.fields import region_sum
+from lattice.engine.region import Region
+from lattice.engine.sampled import LOW_LIMB
+from lattice.kernels.ordered_sum import sum_lattice
+from lattice.model.structure import EMPTY, Model
+
+BUDGET = ("produced", "decayed", "consumed", "reacted")
+FLUX = ("formed", "mineralised", "resorbed")
+
+
+def measure(model: Model, region: Region, state: dict[str, Array]) -> dict[str, Array]:
+    """Small arrays from which `series_row` is made; on one slab, summed over all."""
+    cells = state["cells"]
+    counts = [jnp.sum(cells == code, dtype=jnp.int32) for code in range(len(model.states))]
+    found = {"counts": region_sum(jnp.stack(counts), region), "step": state["step"]}
+    if "bone" in state:
+        found["bone"] = region_sum(jnp.sum(state["bone"], dtype=jnp.int32), region)
+    for name in ("molecules", "events", "systemic"):
+        if name in state:
+            found[name] = state[name]
+    if "osteoid" in state:
+        osteoid = jnp.sum(state["osteoid"], axis=-1, dtype=jnp.int32)
+        found["osteoid"] = _limbs(osteoid, region)
+        found["mineral"] = _limbs(state["mineral"], region)
+        found["flux"] = region_sum(_flux_words(state["matrix_flux"]), region)
+    if "cytokines" in state:
+        found["cytokine_sum"] = sum_lattice(state["cytokines"], region.slabs)
+        found["cytokine_max"] = _over_devices(state["cytokines"], region, jnp.max)
+        found["cytokine_min"] = _over_devices(state["cytokines"], region, jnp.min)
+    return found
+
+
+def _over_devices(values, region: Region, reduce):
+    found = reduce(values, axis=(0, 1, 2))
+    if region.slabs.axis_name is None:
+        return found
+    collective = jax.lax.pmax if reduce is jnp.max else jax.lax.pmin
+    return collective(found, region.slabs.axis_name)
+
+
+def _limbs(amount, region: Region):
+    """Lattice sum of fixed-point matrix as sums of its low and high 11 bits, rows of 2**20."""
+    wide = amount.astype(jnp.uint32)
+    low = jnp.sum(wide & 2047, axis=(1, 2), dtype=jnp.uint32)
+    high = jnp.sum(wide >> 11, axis=(1, 2), dtype=jnp.uint32)
+    # Planes are summed as 16-bit halves, which keeps 2**16 planes in 32 bits.
+    words = jnp.stack([low & 65535, low >> 16, high & 65535, high >> 16])
+    return region_sum(jnp.sum(words, axis=1, dtype=jnp.uint32), region)
+
+
+def _flux_words(flux):
+    """Totals per kind of flux over planes, as sums of 16-bit halves of (fraction, voxels)."""
+    words = jnp.stack([flux & 65535, flux >> 16], axis=-1)
+    return jnp.sum(words, axis=0, dtype=jnp.uint32)
+
+
+def _join(words: np.ndarray) -> int:
+    """The number that `_limbs` has taken apart."""
+    a, b, c, d = (int(w) for w in words)
+    return a + (b << 16) + ((c + (d << 16)) << 11)
+
+
+def series_row(model: Model, measured: dict[str, np.ndarray]) -> dict[str, tuple[float, str]]:
+    """Series name -> (value, unit) from host copies of what `measure` gives."""
+    nx, ny, nz = model.lattice.shape
+    voxel_mm3 = (model.lattice.voxel / 1000.0) ** 3
+    voxels = nx * ny * nz
+    row: dict[str, tuple[float, str]] = {}
+    row["time"] = (float(measured["step"]) * model.time.step, "h")
+    for code, state in enumerate(model.states):
+        if state.name != EMPTY:
+            row[state.name] = (float(measured["counts"][code]), "cells")
+    if "bone" in measured:
+        volume = int(measured["bone"])
+        if "osteoid" in measured:
+            osteoid, mineral = _join(measured["osteoid"]), _join(measured["mineral"])
+            volume = (osteoid + mineral) / MATRIX_ONE
+            row["osteoid"] = (osteoid / MATRIX_ONE * voxel_mm3, "mm^3")
+            row["mineral"] = (mineral / MATRIX_ONE * voxel_mm3, "mm^3")
+            for kind, words in zip(FLUX, measured["flux"], strict=True):
+                fraction, whole = (int(w[0]) + (int(w[1]) << 16) for w in words)
+                amount = (fraction / MATRIX_ONE + whole) * voxel_mm3
+                row[f"matrix.{kind}"] = (amount, "mm^3")
+        row["BV/TV"] = (100.0 * volume / voxels, "%")
+    _add_cytokines(model, measured, voxels, row)
+    if "events" in measured:
+        for rule, (low, high) in zip(model.rules, measured["events"], strict=True):
+            row[f"events.{rule.name}"] = (float(int(low) + int(high) * LOW_LIMB), "events")
+    return row
+
+
+def _add_cytokines(model: Model, measured, voxels: int, row) -> None:
+    local, systemic = local_cytokines(model), systemic_cytokines(model)
+    levels = {}
+    for i, cytokine in enumerate(local):
+        mean = float(measured["cytokine_sum"][i]) / voxels
+        levels[cytokine.name] = (
+            mean,
+            float(measured["cytokine_max"][i]),
+            float(measured["cytokine_min"][i]),
+        )
+    for i, cytokine in enumerate(systemic):
+        levels[cytokine.name] = (float(measured["systemic"][i]),) * 3
+    volume = voxels * model.lattice.voxel**3
+    for cytokine in model.cytokines:
+        unit = "ng/mL" if cytokine.amount == "mass" else "uM"
+        for kind, value in zip(("mean", "max", "min"), levels[cytokine.name], strict=True):
+            row[f"{cytokine.name}.{kind}"] = (value, unit)
+        # One unit of concentration in one um^3 is 1e-21 g or 1e-21 mol.
+        amount, scale = ("fg", 1e-6) if cytokine.amount == "mass" else ("amol", 1e-3)
+        present = levels[cytokine.name][0] * volume * scale
+        row[f"{cytokine.name}.present"] = (present, amount)
+    for position, cytokine in enumerate((*local, *systemic)):
+        amount, scale = ("fg", 1e-6) if cytokine.amount == "mass" else ("amol", 1e-3)
+        for kind, limbs in zip(BUDGET, measured["molecules"][position], strict=True):
+            total = (float(limbs[0]) + float(limbs[1])) * model.lattice.voxel**3 * scale
+            row[f"{cytokine.name}.{kind}"] = (total, amount)

@@ -1,0 +1,348 @@
+"""The sampled reading: integer states, one uniform number per draw.
+
+A sub-step lists the voxels whose cells may react, draws for each what happens, and writes the
+result. Lists have a fixed capacity; a longer list is worked off in batches, so the capacity has
+an influence on speed only. Everything in a sub-step reads the state as it was at its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int32, UInt8, UInt32
+
+from lattice.engine.declare import MATRIX_ONE
+from lattice.engine.flux import CERTAIN, choose, group_offsets, pair_hazard, site_hazard
+from lattice.engine.numbers import Numbers
+from lattice.engine.signals import SiteView, Surroundings
+from lattice.engine.table import Entry, Group, Table
+from lattice.kernels.compaction import compact
+from lattice.kernels.random_bits import Key, voxel_uniform
+
+LOW_LIMB = 1 << 20
+"""Events are counted in two uint32: below 2**20, and multiples of it."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Keys of the random streams of a step."""
+
+    contact: Key
+    site: Key
+    fate: Key
+
+
+def in_states(cells: UInt8[Array, "V"], codes: tuple[int, ...]) -> Bool[Array, "V"]:
+    """Whether each cell is in one of some states: a bit per code, tested without a gather."""
+    words = np.zeros(8, np.uint32)
+    for code in codes:
+        words[code // 32] |= np.uint32(1) << np.uint32(code % 32)
+    wide = cells.astype(jnp.uint32)
+    found = jnp.zeros(cells.shape, bool)
+    for k, word in enumerate(words):
+        if word:
+            bit = (jnp.uint32(word) >> (wide & 31)) & 1
+            found = found | ((bit != 0) & (wide >> 5 == k))
+    return found
+
+
+def in_batches(
+    mask: Bool[Array, "V"],
+    capacity: int,
+    work: Callable[[Int32[Array, "N"], tuple], tuple],
+    carry: tuple,
+) -> tuple:
+    """``carry = work(indices, carry)`` over the true entries of a mask, `capacity` at a time."""
+    size = mask.shape[0]
+    if capacity >= size:
+        every = jnp.arange(size, dtype=jnp.int32)
+        return work(jnp.where(mask, every, size), carry)
+
+    def batch(state):
+        mask, carry, _ = state
+        index, count = compact(mask, capacity)
+        more = count > capacity
+        rest = jax.lax.cond(
+            more,
+            lambda m: m & (jnp.arange(size, dtype=jnp.int32) > index[-1]),
+            lambda m: m,
+            mask,
+        )
+        return rest, work(index, carry), more
+
+    return jax.lax.while_loop(lambda s: s[2], batch, (mask, carry, jnp.any(mask)))[1]
+
+
+def add_events(events: UInt32[Array, "R 2"], fired: Int32[Array, "R"]) -> UInt32[Array, "R 2"]:
+    """Running totals of events, with the carry from the low to the high limb."""
+    low = events[:, 0] + fired.astype(jnp.uint32)
+    return jnp.stack([low % LOW_LIMB, events[:, 1] + low // LOW_LIMB], axis=1)
+
+
+def contact_substep(
+    around: Surroundings,
+    consumed: Int32[Array, "V"] | None,
+    table: Table,
+    numbers: Numbers,
+    draws: Draws,
+    axis: Int32[Array, ""],
+    parity: Int32[Array, ""],
+    substep: Int32[Array, ""],
+    capacity: int,
+) -> tuple[UInt8[Array, "V"], Int32[Array, "V"], Array | None, Int32[Array, "R"]]:
+    """One of the six matchings: every voxel meets one neighbour, and each pair draws once.
+
+    Returns cells, since, consumed matrix and how often each rule fired in pairs whose lower voxel
+    belongs to this device.
+    """
+    region = around.region
+    rows = np.array([e.row for g in table.pair for e in g.entries], np.int32)
+
+    def work(index, carry):
+        cells, since, eaten, fired = carry
+        pair = _meet(around, index, axis, parity)
+        uniform = voxel_uniform(
+            draws.contact, region.global_index(pair.lower), around.step, substep
+        )
+        chosen = _draw_pairs(around, pair, table, numbers, draws, uniform)
+        happens = chosen >= 0
+        for place, target in enumerate((pair.first, pair.second)):
+            where = jnp.where(happens, target, region.size)
+            cells = cells.at[where].set(_products(table.pair, place, chosen), mode="drop")
+            age = _carried(table.pair, place, chosen, pair.ages, around.step)
+            since = since.at[where].set(age, mode="drop")
+        # Both cells of a pair may be listed: it is counted at its lower voxel.
+        once = pair.own_is_lower | ~in_states(pair.partner_code, table.pair_codes)
+        if eaten is not None:
+            taken = jnp.where(once, chosen, -1)
+            eaten = _eat(eaten, table.pair, taken, (pair.first, pair.second), numbers)
+        counted = happens & once & region.owned(pair.lower)
+        return cells, since, eaten, _count(fired, rows, chosen, counted)
+
+    mask = in_states(around.cells, table.pair_codes)
+    start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
+    return in_batches(mask, capacity, work, start)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of voxels: `first` holds the lower state code, or is the lower voxel of two alike."""
+
+    first: Int32[Array, "N"]
+    second: Int32[Array, "N"]
+    lower: Int32[Array, "N"]
+    codes: tuple[UInt8[Array, "N"], UInt8[Array, "N"]]
+    ages: tuple[Int32[Array, "N"], Int32[Array, "N"]]
+    exists: Bool[Array, "N"]
+    own_is_lower: Bool[Array, "N"]
+    partner_code: UInt8[Array, "N"]
+
+
+def _meet(around: Surroundings, index, axis, parity) -> _Pairs:
+    region = around.region
+    listed = index < region.size
+    index = jnp.minimum(index, region.size - 1)
+    coordinate = jnp.stack(region.coordinates(index))[axis]
+    lower = jnp.mod(coordinate - parity, 2) == 0
+    partner, exists = region.neighbour(index, coordinate, axis, jnp.where(lower, 1, -1))
+    own, other = around.cells[index], around.cells[partner]
+    own_first = (own < other) | ((own == other) & lower)
+    first, second = jnp.where(own_first, index, partner), jnp.where(own_first, partner, index)
+    return _Pairs(
+        first,
+        second,
+        jnp.where(lower, index, partner),
+        (jnp.where(own_first, own, other), jnp.where(own_first, other, own)),
+        (around.since[first], around.since[second]),
+        listed & exists,
+        lower,
+        other,
+    )
+
+
+def _draw_pairs(around, pair, table, numbers, draws, uniform) -> Int32[Array, "N"]:
+    """Position of the entry that fires among all entries of all groups, or -1."""
+    views = (around.at(pair.first), around.at(pair.second))
+    dt, voxel = around.model.time.contact_step, around.model.lattice.voxel
+    chosen = jnp.full(uniform.shape, -1, jnp.int32)
+    for group, offset in zip(table.pair, group_offsets(table.pair), strict=True):
+        hazards = [
+            fate_hazard(e, views[e.actor], table, numbers, draws)
+            if e.fate is not None
+            else pair_hazard(e, group.reactants, views, table, numbers, dt, voxel)
+            for e in group.entries
+        ]
+        entry = choose(hazards, uniform)
+        met = (pair.codes[0] == group.reactants[0]) & (pair.codes[1] == group.reactants[1])
+        happens = met & pair.exists & (entry < len(hazards))
+        chosen = jnp.where(happens, offset + entry, chosen)
+    return chosen
+
+
+def fate_of(
+    state: int, view: SiteView, table: Table, numbers: Numbers, draws: Draws
+) -> Int32[Array, "N"]:
+    """Which fate a cell meets in this step if its voxel is full: drawn once per step."""
+    around = view.around
+    index = around.region.global_index(view.index)
+    uniform = voxel_uniform(draws.fate, index, around.step, 0)
+    weights = [numbers[f.weight] for f in table.fates[state]]
+    total = sum(weights[1:], weights[0])
+    chosen = jnp.zeros(uniform.shape, jnp.int32)
+    edge = jnp.float32(0)
+    for weight in weights[:-1]:
+        edge = edge + weight / jnp.where(total > 0, total, 1)
+        chosen = chosen + (uniform >= edge).astype(jnp.int32)
+    return chosen
+
+
+def fate_hazard(entry: Entry, view: SiteView, table: Table, numbers: Numbers, draws: Draws):
+    """Certain for a cell whose voxel is full and whose fate is to move out, else 0."""
+    fate = entry.fate
+    full = view.matrix >= MATRIX_ONE
+    meant = fate_of(fate.state, view, table, numbers, draws) == table.fates[fate.state].index(fate)
+    free = ~(view.around.bone[view.index] != 0)
+    return jnp.where(full & meant & free, jnp.float32(CERTAIN), 0)
+
+
+def site_substep(
+    around: Surroundings,
+    consumed: Int32[Array, "V"] | None,
+    table: Table,
+    numbers: Numbers,
+    draws: Draws,
+    capacity: int,
+) -> tuple[UInt8[Array, "V"], Int32[Array, "V"], Array | None, Int32[Array, "R"]]:
+    """Transitions of single cells with competing hazards; same returns as `contact_substep`."""
+    region = around.region
+    rows = np.array([e.row for g in table.site for e in g.entries], np.int32)
+
+    def work(index, carry):
+        cells, since, eaten, fired = carry
+        view = around.at(index)
+        uniform = voxel_uniform(draws.site, region.global_index(view.index), around.step, 0)
+        listed = index < region.size
+        chosen = _draw_sites(around, view, table, numbers, uniform, listed)
+        happens = chosen >= 0
+        where = jnp.where(happens, view.index, region.size)
+        cells = cells.at[where].set(_products(table.site, 0, chosen), mode="drop")
+        age = _carried(table.site, 0, chosen, (around.since[view.index],), around.step)
+        since = since.at[where].set(age, mode="drop")
+        if eaten is not None:
+            eaten = _eat(eaten, table.site, chosen, (view.index,), numbers)
+        counted = happens & region.owned(view.index)
+        return cells, since, eaten, _count(fired, rows, chosen, counted)
+
+    mask = in_states(around.cells, table.site_codes)
+    if table.arrivals is not None:
+        mask = mask | _may_arrive(around, table.arrivals, numbers, draws)
+    start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
+    return in_batches(mask, capacity, work, start)
+
+
+def _draw_sites(around, view, table, numbers, uniform, listed):
+    own = around.cells[view.index]
+    dt = around.model.time.step
+    chosen = jnp.full(uniform.shape, -1, jnp.int32)
+    for group, offset in zip(table.site, group_offsets(table.site), strict=True):
+        code = group.reactants[0]
+        hazards = [
+            _stranded(code, view, table)
+            if e.stranded
+            else site_hazard(e, code, view, table, numbers, dt)
+            for e in group.entries
+        ]
+        entry = choose(hazards, uniform)
+        happens = listed & (own == code) & (entry < len(hazards))
+        chosen = jnp.where(happens, offset + entry, chosen)
+    return chosen
+
+
+def _stranded(code: int, view: SiteView, table: Table):
+    lost = ~jnp.asarray(view.may_live(table.lives(code)))
+    return jnp.where(jnp.broadcast_to(lost, view.index.shape), jnp.float32(CERTAIN), 0)
+
+
+def _may_arrive(around: Surroundings, group: Group, numbers: Numbers, draws: Draws):
+    """Empty voxels whose draw lies below the largest hazard that the rules can have.
+
+    Thinning: the exact hazards need to be known at these few voxels only."""
+    region = around.region
+    bound = jnp.float32(0)
+    for entry in group.entries:
+        largest = numbers[entry.rule.rate] * around.model.time.step
+        for spec in entry.rule.responses:
+            largest = largest * jnp.maximum(numbers[spec.ceiling], numbers[spec.floor])
+        bound = bound + largest
+    # Rounding of the exact sum must not exceed the bound.
+    bound = jnp.where(jnp.isnan(bound), 1.0, -jnp.expm1(-bound * (1 + 1e-5)) * (1 + 1e-5))
+    index = jnp.arange(region.size, dtype=jnp.int32)
+    uniform = voxel_uniform(draws.site, region.global_index(index), around.step, 0)
+    return (around.cells == 0) & (uniform < bound)
+
+
+def _products(groups: tuple[Group, ...], place: int, chosen: Int32[Array, "N"]):
+    table = np.array([e.products[place] for g in groups for e in g.entries], np.uint8)
+    return jnp.asarray(table)[jnp.maximum(chosen, 0)]
+
+
+def _carried(groups, place, chosen, ages, step):
+    """The `since` of a product: that of the reactant it continues, or now."""
+    table = np.array(
+        [-1 if e.carries[place] is None else e.carries[place] for g in groups for e in g.entries],
+        np.int32,
+    )
+    source = jnp.asarray(table)[jnp.maximum(chosen, 0)]
+    since = jnp.broadcast_to(step, chosen.shape)
+    for reactant, age in enumerate(ages):
+        since = jnp.where(source == reactant, age, since)
+    return since
+
+
+def _count(fired, rows, chosen, counted):
+    row = jnp.asarray(rows)[jnp.maximum(chosen, 0)]
+    where = jnp.where(counted & (row >= 0), row, fired.shape[0])
+    return fired.at[where].add(1, mode="drop")
+
+
+def _eat(eaten, groups, chosen, indices, numbers):
+    """Add the matrix that the rules which fired have taken from their actors' voxels."""
+    position = 0
+    for group in groups:
+        for entry in group.entries:
+            rule = entry.rule
+            if rule is not None and rule.consumes_matrix is not None:
+                amount = jnp.round(numbers[rule.consumes_matrix] * MATRIX_ONE).astype(jnp.int32)
+                target = indices[entry.actor]
+                where = jnp.where(chosen == position, target, eaten.shape[0])
+                eaten = eaten.at[where].add(amount, mode="drop")
+            position += 1
+    return eaten
+
+
+def consumes(table: Table) -> bool:
+    """Whether any rule takes matrix."""
+    return any(
+        e.rule is not None and e.rule.consumes_matrix is not None
+        for g in (*table.site, *table.pair)
+        for e in g.entries
+    )
+
+
+def refreshed(around: Surroundings, cells, since, consumed_before, consumed) -> Surroundings:
+    """The surroundings for the next sub-step, with halo planes brought up to date."""
+    region = around.region
+    plane = region.padded
+    matrix = around.matrix
+    if consumed is not None:
+        matrix = matrix - (consumed - consumed_before)
+    return replace(
+        around,
+        cells=region.refresh(cells.reshape(plane)).reshape(-1),
+        since=region.refresh(since.reshape(plane)).reshape(-1),
+        matrix=matrix,
+    )

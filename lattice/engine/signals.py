@@ -1,0 +1,106 @@
+"""What rules sense, read at a list of voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, UInt8
+
+from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
+from lattice.engine.region import Region, touching
+from lattice.model.structure import EMPTY, Model, Signal
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a sub-step may read, in padded slabs: cells as they are now, and all that stays the
+    same during the step (cytokines, bone, matrix, densities)."""
+
+    model: Model
+    region: Region
+    cells: UInt8[Array, "V"]
+    since: Int32[Array, "V"]
+    bone: UInt8[Array, "V"] | None
+    bone_faces: UInt8[Array, "V"] | None
+    matrix: Int32[Array, "V"] | None
+    cytokines: Float[Array, "V S"] | None
+    systemic: Float[Array, "S"] | None
+    density: Float[Array, "C"]
+    step: Int32[Array, ""]
+
+    def at(self, index: Int32[Array, "N"]) -> SiteView:
+        """The signals at some voxels."""
+        return SiteView(self, jnp.minimum(index, self.region.size - 1))
+
+
+@dataclass(frozen=True)
+class SiteView:
+    """Signals at the voxels `index` of a padded slab; each is gathered when first asked for."""
+
+    around: Surroundings
+    index: Int32[Array, "N"]
+
+    def read(self, signal: Signal) -> Float[Array, "N"]:
+        """The value of a signal in its canonical unit."""
+        model, around = self.around.model, self.around
+        dtype = jnp.float32
+        if signal.kind == "cytokine":
+            return self._cytokine(signal.of)
+        if signal.kind == "neighbours":
+            return self._neighbours(signal.of)
+        if signal.kind == "density":
+            value = around.density[model.state_codes()[signal.of]]
+        elif signal.kind == "age":
+            steps = around.step - around.since[self.index]
+            return steps.astype(dtype) * jnp.asarray(model.time.step, dtype)
+        elif signal.kind == "matrix":
+            return self.matrix.astype(dtype) / MATRIX_ONE
+        else:
+            value = around.step.astype(dtype) * jnp.asarray(model.time.step, dtype)
+        return jnp.broadcast_to(value, self.index.shape)
+
+    @cached_property
+    def matrix(self) -> Int32[Array, "N"]:
+        """Matrix in the own voxel, fixed point."""
+        if self.around.matrix is None:
+            return jnp.zeros(self.index.shape, jnp.int32)
+        return self.around.matrix[self.index]
+
+    def _cytokine(self, name: str) -> Float[Array, "N"]:
+        around = self.around
+        names = [c.name for c in local_cytokines(around.model)]
+        if name in names:
+            return around.cytokines[self.index, names.index(name)]
+        names = [c.name for c in systemic_cytokines(around.model)]
+        return jnp.broadcast_to(around.systemic[names.index(name)], self.index.shape)
+
+    @cached_property
+    def _beside(self):
+        return touching(self.index, self.around.region)
+
+    def _neighbours(self, name: str) -> Float[Array, "N"]:
+        around = self.around
+        if name == "bone":
+            if around.bone_faces is None:
+                return jnp.zeros(self.index.shape, jnp.float32)
+            return around.bone_faces[self.index].astype(jnp.float32)
+        index, exists = self._beside
+        code = 0 if name == EMPTY else around.model.state_codes()[name]
+        return jnp.sum((around.cells[index] == code) & exists, axis=0).astype(jnp.float32)
+
+    def may_live(self, places: frozenset[str]) -> Array | bool:
+        """Whether a cell that lives in `places` may be in each voxel."""
+        around = self.around
+        if around.bone is None:
+            return "marrow" in places
+        if {"marrow", "bone"} <= places:
+            return True
+        bone = around.bone[self.index] != 0
+        inside = bone if "bone" in places else jnp.zeros_like(bone)
+        if "marrow" in places:
+            return inside | ~bone
+        if "surface" in places:
+            return inside | (~bone & (around.bone_faces[self.index] > 0))
+        return inside

@@ -1,0 +1,315 @@
+"""One step of the sampled simulation, and chunks of steps, on one slab of the lattice.
+
+Order within a step: interventions that are due; fields; pair sub-steps over the six matchings in
+a random order; site sub-step; matrix. ARCHITECTURE.md tells the life of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int32
+
+from lattice.engine import fields, interventions, matrix, sampled
+from lattice.engine.declare import local_cytokines, systemic_cytokines
+from lattice.engine.initial import count_bone_faces, places_of
+from lattice.engine.numbers import Numbers
+from lattice.engine.region import Region
+from lattice.engine.signals import Surroundings
+from lattice.engine.table import Table, lower
+from lattice.kernels.random_bits import stream_key, voxel_bits
+from lattice.model.structure import Model
+
+State = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a compiled step depends on, apart from numbers: static and hashable.
+
+    `capacity`: length of the lists of active voxels (speed only). `field_every`: steps per field
+    solve; `field_repeats`: solves per step; one of them is 1."""
+
+    model: Model  # the structure
+    region: Region
+    method: fields.FieldMethod
+    capacity: int
+    contacts: int
+    field_every: int
+    field_repeats: int
+
+    @property
+    def table(self) -> Table:
+        """The rule table."""
+        return lower(self.model)
+
+
+def plan_of(model: Model, region: Region, capacity: int) -> Plan:
+    """The plan for a model on a region. Time steps have been checked to divide each other."""
+    time, solver = model.time, model.solver
+    exact = fields.has_constant_coefficients(model) and solver.scheme in ("auto", "exact")
+    scheme = "auto" if solver.scheme == "exact" else solver.scheme
+    every = max(1, round(time.field_step / time.step))
+    repeats = max(1, round(time.step / time.field_step))
+    contacts = max(1, round(time.step / time.contact_step))
+    method = fields.FieldMethod(exact, scheme, solver.iterations, time.field_step)
+    return Plan(model.structure, region, method, capacity, contacts, every, repeats)
+
+
+def advance(
+    plan: Plan, numbers: Numbers, state: State, due: Bool[Array, "L I"], count: Int32[Array, ""]
+) -> State:
+    """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th."""
+    prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
+
+    def body(i, carry):
+        return one_step(plan, numbers, *carry, due[i])
+
+    return jax.lax.fori_loop(0, count, body, (state, prepared))[0]
+
+
+def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]):
+    """The state after one step, and what the field solver keeps."""
+    state = dict(state)
+    scaled = interventions.scaled_numbers(plan.model, numbers, due)
+    shape = state["cells"].shape
+    cells, since = interventions.kill(
+        plan.model,
+        plan.region,
+        numbers,
+        due,
+        state["seed"],
+        state["step"],
+        state["cells"].reshape(-1),
+        state["since"].reshape(-1),
+    )
+    state["cells"], state["since"] = cells.reshape(shape), since.reshape(shape)
+    faces = None
+    if "bone" in state:
+        faces = count_bone_faces(plan.region, state["bone"])
+    if local_cytokines(plan.model) or systemic_cytokines(plan.model):
+        state = _field_part(plan, scaled, state, prepared, due, faces)
+    around = _surroundings(plan, state, faces)
+    around, consumed, state = _cell_part(plan, scaled, state, around)
+    if "osteoid" in state:
+        state, changed = _matrix_part(plan, scaled, state, around, consumed)
+        prepared = _rebuilt(plan, numbers, state, prepared, changed)
+    else:
+        state["cells"], state["since"] = _stripped(plan.region, around.cells, around.since)
+    state["step"] = state["step"] + 1
+    return state, prepared
+
+
+def _stripped(region: Region, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(region.strip(a.reshape(region.padded)) for a in arrays)
+
+
+def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
+    region, model = plan.region, plan.model
+
+    def flat(array):
+        return None if array is None else region.pad(array).reshape(-1)
+
+    total = None
+    if "osteoid" in state:
+        total = matrix.matrix_total(state["osteoid"], state["mineral"])
+    fluid = state.get("cytokines")
+    if fluid is not None:
+        fluid = region.pad(fluid).reshape(region.size, -1)
+    return Surroundings(
+        model,
+        region,
+        flat(state["cells"]),
+        flat(state["since"]),
+        flat(state.get("bone")),
+        flat(faces),
+        flat(total),
+        fluid,
+        state.get("systemic"),
+        _densities(plan, state["cells"]),
+        state["step"],
+    )
+
+
+def _densities(plan: Plan, cells):
+    """Cells of each state per voxel of the lattice, from integer counts; only where sensed."""
+    model = plan.model
+    sensed = {s.of for s in _signals(model) if s.kind == "density"}
+    voxels = float(np.prod(model.lattice.shape, dtype=np.float64))
+    counts = [
+        jnp.sum(cells == code, dtype=jnp.int32) if state.name in sensed else jnp.int32(0)
+        for code, state in enumerate(model.states)
+    ]
+    total = fields.region_sum(jnp.stack(counts), plan.region) if sensed else jnp.stack(counts)
+    return total.astype(jnp.float32) / voxels
+
+
+def _signals(model: Model):
+    responders = [
+        *model.rules,
+        *(e for s in model.states for e in (*s.secretes, *s.takes_up)),
+        *(r for s in model.states for r in (s.lays, s.resorbs) if r is not None),
+    ]
+    yield from (r.signal for holder in responders for r in holder.responses)
+    yield from (rule.toward.signal for rule in model.rules if rule.toward is not None)
+
+
+def _field_part(plan: Plan, numbers: Numbers, state: State, prepared, due, faces) -> State:
+    """The solves of this step, if it is one that solves."""
+
+    def solved(state: State) -> State:
+        for _ in range(plan.field_repeats):
+            state = _one_solve(plan, numbers, state, prepared, due, faces)
+        return state
+
+    if plan.field_every == 1:
+        return solved(state)
+    return jax.lax.cond(state["step"] % plan.field_every == 0, solved, lambda s: s, state)
+
+
+def _one_solve(plan: Plan, numbers: Numbers, state: State, prepared, due, faces) -> State:
+    model, region = plan.model, plan.region
+    around = _surroundings(plan, state, faces)
+    exchange = fields.exchanges(around, numbers, plan.capacity)
+    exchange = _with_external(plan, numbers, state, exchange, due)
+    state = dict(state)
+    budgets = []
+    if local_cytokines(model):
+        state["cytokines"], budget = fields.solve(
+            model, region, plan.method, prepared, numbers, state["cytokines"], exchange
+        )
+        budgets.append(budget)
+    if systemic_cytokines(model):
+        state["systemic"], budget = fields.solve_systemic(
+            model, numbers, state["systemic"], exchange, plan.method.dt
+        )
+        budgets.append(budget)
+    state["molecules"] = _add_exactly(state["molecules"], jnp.concatenate(budgets))
+    return state
+
+
+def _with_external(plan: Plan, numbers, state, exchange, due):
+    model, region = plan.model, plan.region
+    local = [c.name for c in local_cytokines(model)]
+    systemic = [c.name for c in systemic_cytokines(model)]
+    if not any(i.kind == "source" for i in model.interventions):
+        return exchange
+    places = {k: v[..., None] for k, v in places_of(region, state.get("bone")).items()}
+    added = interventions.external_sources(model, local, numbers, due, places)
+    if added is not None:
+        exchange = replace(exchange, source=exchange.source + added)
+    whole = {place: jnp.float32(1) for place in places}
+    added = interventions.external_sources(model, systemic, numbers, due, whole)
+    if added is not None:
+        exchange = replace(exchange, systemic_source=exchange.systemic_source + added)
+    return exchange
+
+
+def _add_exactly(total, amount):
+    """Compensated sum (Neumaier 1974): limb 0 is the sum, limb 1 what rounding took from it."""
+    old, error = total[..., 0], total[..., 1]
+    new = old + amount
+    larger = jnp.abs(old) >= jnp.abs(amount)
+    error = error + jnp.where(larger, (old - new) + amount, (amount - new) + old)
+    return jnp.stack([new, error], axis=-1)
+
+
+def matching_orders(shape: tuple[int, int, int]) -> np.ndarray:
+    """All orders of the matchings (axis * 2 + parity) of the axes with more than one voxel."""
+    codes = [2 * axis + parity for axis in range(3) if shape[axis] > 1 for parity in (0, 1)]
+    return np.array(list(permutations(codes)), np.int32).reshape(-1, len(codes))
+
+
+def _cell_part(plan: Plan, numbers: Numbers, state: State, around: Surroundings):
+    """Pair sub-steps and the site sub-step; returns the surroundings after them."""
+    table, seed = plan.table, state["seed"]
+    draws = sampled.Draws(*(stream_key(seed, n) for n in ("contact", "site", "fate")))
+    consumed = jnp.zeros(around.cells.shape, jnp.int32) if sampled.consumes(table) else None
+    fired = jnp.zeros(len(table.rule_names), jnp.int32)
+    orders = matching_orders(plan.region.shape)
+    if table.pair and orders.shape[1]:
+        around, consumed, fired = _contacts(
+            plan, numbers, around, consumed, fired, draws, jnp.asarray(orders), seed
+        )
+    if table.site:
+        cells, since, eaten, more = sampled.site_substep(
+            around, consumed, table, numbers, draws, plan.capacity
+        )
+        around = sampled.refreshed(around, cells, since, consumed, eaten)
+        consumed, fired = eaten, fired + more
+    if "events" in state:
+        total = fields.region_sum(fired, plan.region)
+        state = {**state, "events": sampled.add_events(state["events"], total)}
+    return around, consumed, state
+
+
+def _contacts(plan, numbers, around, consumed, fired, draws, orders, seed):
+    table, step = plan.table, around.step
+    matchings = orders.shape[1]
+    key = stream_key(seed, "order of matchings")
+
+    def body(k, carry):
+        cells, since, matrix_now, consumed, fired = carry
+        now = replace(around, cells=cells, since=since, matrix=matrix_now)
+        draw = voxel_bits(key, jnp.zeros((), jnp.uint32), step, k // matchings)[0]
+        code = orders[draw % orders.shape[0], k % matchings]
+        cells, since, eaten, more = sampled.contact_substep(
+            now, consumed, table, numbers, draws, code // 2, code % 2, k, plan.capacity
+        )
+        after = sampled.refreshed(now, cells, since, consumed, eaten)
+        return after.cells, after.since, after.matrix, eaten, fired + more
+
+    start = (around.cells, around.since, around.matrix, consumed, fired)
+    end = jax.lax.fori_loop(0, plan.contacts * matchings, body, start)
+    around = replace(around, cells=end[0], since=end[1], matrix=end[2])
+    return around, end[3], end[4]
+
+
+def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surroundings, consumed):
+    """Laying down, mineralisation, resorption, and voxels that turn to bone or marrow."""
+    region, table = plan.region, plan.table
+    draws = sampled.Draws(*(stream_key(state["seed"], n) for n in ("contact", "site", "fate")))
+    laid, wanted = matrix.laid_and_wanted(around, table, numbers, draws, plan.capacity)
+    if consumed is not None:
+        wanted = wanted + consumed
+    laid, wanted = (a.reshape(-1) for a in _stripped(region, laid, wanted))
+    stages = state["osteoid"].shape[-1]
+    bone = matrix.Bone(
+        state["osteoid"].reshape(-1, stages), state["mineral"].reshape(-1), state["bone"]
+    )
+    bone, mineralised = matrix.mineralise(
+        bone, laid, numbers[plan.model.matrix.lag], plan.model.time.step
+    )
+    bone, removed = matrix.remove(bone, wanted)
+    shape = state["cells"].shape
+    total = matrix.matrix_total(bone.osteoid, bone.mineral).reshape(shape)
+    around = replace(around, matrix=region.pad(total).reshape(-1))
+    cells, since, phase = matrix.turn_to_bone(around, table, numbers, draws, plan.capacity)
+    cells, since, phase = _stripped(region, cells, since, phase)
+    changed = jnp.any(phase != state["bone"])
+    flux = [a.reshape(shape) for a in (laid, mineralised, removed)]
+    after = {
+        "cells": cells,
+        "since": since,
+        "bone": phase,
+        "osteoid": bone.osteoid.reshape(state["osteoid"].shape),
+        "mineral": bone.mineral.reshape(shape),
+        "matrix_flux": matrix.add_flux(state["matrix_flux"], flux),
+    }
+    return {**state, **after}, changed
+
+
+def _rebuilt(plan: Plan, numbers: Numbers, state: State, prepared, changed):
+    """The solver's hierarchy for the new bone, if any device has seen bone change."""
+    if plan.method.exact or not local_cytokines(plan.model):
+        return prepared
+    anywhere = fields.region_sum(changed.astype(jnp.int32), plan.region) > 0
+
+    def build(_):
+        return fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
+
+    return jax.lax.cond(anywhere, build, lambda p: p, prepared)

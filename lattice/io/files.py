@@ -1,0 +1,179 @@
+"""Files that appear complete or not at all, and the error when they cannot be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import RawIOBase
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lattice.model.errors import OsteolatticeError
+
+CHUNK_BYTES = 1 << 20
+"""Aim for the size of one chunk: a few planes of a lattice of 128 cubed."""
+
+
+class StorageError(OsteolatticeError):
+    """A file could not be written; what was complete before is still there."""
+
+    exit_code = 3
+
+
+def explain_os_error(path: Path, error: OSError) -> StorageError:
+    """The sentence for an operating system's refusal to write `path`."""
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"{path} could not be written ({reason}): make room or restore write access, then go on "
+        "with `osteolattice resume`; every file completed before is intact"
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder that takes the name `path` at the end.
+
+    The content is synced before the rename and the folder after it. On an error the temporary
+    file is removed and `path` is what it was. Raises StorageError for an OSError.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        # The folder itself may be gone or read-only: then nothing is left to clean.
+        with _ignored_os_errors():
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise explain_os_error(path, error) from error
+        raise
+
+
+@contextmanager
+def _ignored_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        return
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically. Raises StorageError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class _Sink(RawIOBase):
+    """The file that HDF5 writes to. It keeps the first error instead of passing it on.
+
+    HDF5 leaves its caches in a broken state when the disk is full, and the process dies at the
+    next garbage collection. So HDF5 is told that all went well, and the error is raised after
+    HDF5 has closed its file.
+    """
+
+    def __init__(self, path: Path):
+        self.error: OSError | None = None
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        if base is None:
+            base = os.fstat(self._descriptor).st_size
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
+
+    def write(self, buffer) -> int:
+        view = memoryview(buffer).cast("B")
+        done = 0
+        try:
+            while self.error is None and done < len(view):
+                done += os.pwrite(self._descriptor, view[done:], self._position + done)
+        except OSError as error:
+            self.error = error
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._position if size is None else size
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+
+@contextmanager
+def new_hdf5(path: Path, *, user_block: int = 0) -> Iterator[h5py.File]:
+    """A new HDF5 file at `path`, which must be a temporary path of `replacing`.
+
+    `user_block`: bytes kept free before HDF5's own. Raises OSError when the disk is full.
+    """
+    sink = _Sink(path)
+    try:
+        with h5py.File(sink, "w", userblock_size=user_block) as file:
+            yield file
+    finally:
+        sink.close()
+    if sink.error is not None:
+        raise sink.error
+
+
+def storage_options(
+    shape: tuple[int, ...], dtype: np.dtype, compression: str, *, frames: bool = False
+) -> dict[str, object]:
+    """Arguments of `create_dataset`: a few z planes a chunk, checksummed, compressed.
+
+    `compression` is "gzip", "lzf" or "none". `frames`: the first axis is time, not z.
+    """
+    lead = 1 if frames else 0
+    if len(shape) <= lead or 0 in shape:
+        return {}
+    plane = int(np.prod(shape[lead + 1 :], dtype=np.int64)) * dtype.itemsize
+    planes = max(1, min(shape[lead], CHUNK_BYTES // plane))
+    options: dict[str, object] = {
+        "chunks": (1,) * lead + (planes, *shape[lead + 1 :]),
+        "fletcher32": True,
+    }
+    if compression != "none":
+        options |= {"compression": compression, "shuffle": True}
+    if compression == "gzip":
+        options["compression_opts"] = 1
+    return options

@@ -1,0 +1,171 @@
+"""Reading a run: its time series, its snapshots and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lattice.io.vtkhdf import CELL_DATA, GROUP, Part
+from lattice.model.errors import DamagedFileError, InputError
+
+NAME = "run.h5"
+PARTS = "snapshots"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What a run has written so far.
+
+    series       name -> (values, unit), each as long as `series_time` (hours)
+    times        hours of the snapshots
+    arrays       name -> unit of the arrays in each snapshot
+    states       names of the cell states; the array "cells" holds positions in this list
+    shape        voxels (x, y, z); `voxel_um` their edge; both None without a snapshot
+    about        seed, schema, provenance and, after a resume, "resumed"
+    parts        the files that hold the snapshots while the run goes on
+    """
+
+    path: Path
+    series_time: np.ndarray
+    series: dict[str, tuple[np.ndarray, str]]
+    times: tuple[float, ...]
+    arrays: dict[str, str]
+    states: tuple[str, ...]
+    shape: tuple[int, int, int] | None
+    voxel_um: float | None
+    config: str
+    about: dict[str, Any]
+    parts: tuple[Part, ...] = field(default=())
+
+    @classmethod
+    def open(cls, path: Path) -> RunFile:
+        """Reads all but the snapshots of a run folder or of a ``run.h5``.
+
+        Raises InputError when there is no run or a newer one, DamagedFileError when it is broken.
+        """
+        path = Path(path)
+        path = path / NAME if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"{path} does not exist: name the folder of a run or its {NAME}")
+        with _reading(path) as file:
+            if "about" not in file or "series" not in file:
+                raise InputError(f"{path} is not a run of osteolattice: name a run folder")
+            about = json.loads(file["about"][()])
+            if about["schema"] > SCHEMA:
+                raise InputError(
+                    f"{path} was written by a newer osteolattice (schema {about['schema']}, this "
+                    f"one reads {SCHEMA}): install the newer version"
+                )
+            series = _series(file["series"])
+            return cls(
+                path=path,
+                series_time=series.pop("time")[0],
+                series=series,
+                config=file["config"].asstr()[()],
+                about=about,
+                **_snapshots(path, file),
+            )
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether ``run.h5`` holds the snapshots itself, as it does when the run has finished."""
+        return not self.parts
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.about["seed"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, commit, machine and time of the process that started the run."""
+        return self.about["provenance"]
+
+    def snapshot(self, index: int) -> dict[str, np.ndarray]:
+        """The arrays ``[z, y, x]`` of one snapshot by name; -1 is the last.
+
+        Raises IndexError without such a snapshot, DamagedFileError when it cannot be read.
+        """
+        index = range(len(self.times))[index]
+        path, at = self.path, index
+        for part in self.parts:
+            path = part.path
+            if at < part.frames:
+                break
+            at -= part.frames
+        # A run that has finished since it was opened has moved its snapshots into run.h5.
+        if not path.is_file() and self.parts:
+            path, at = self.path, index
+        with _reading(path) as file:
+            group = file[CELL_DATA]
+            if group[next(iter(self.arrays))].is_virtual:
+                raise DamagedFileError(
+                    f"{self.folder / PARTS} lacks snapshots that {self.path} names"
+                )
+            return {name: group[name][at] for name in self.arrays}
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.path.parent
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise DamagedFileError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): go back to a copy, or run "
+            "again from the configuration"
+        ) from error
+
+
+def _series(group: h5py.Group) -> dict[str, tuple[np.ndarray, str]]:
+    found: dict[str, tuple[np.ndarray, str]] = {}
+
+    # A name such as BV/TV is a dataset in a group of its own.
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = (item[()], str(item.attrs["unit"]))
+
+    group.visititems(visit)
+    return found
+
+
+def _snapshots(path: Path, file: h5py.File) -> dict[str, Any]:
+    if GROUP not in file:
+        return {"times": (), "arrays": {}, "states": (), "shape": None, "voxel_um": None}
+    group = file[GROUP]
+    data = group["CellData"]
+    times = tuple(group["Steps/Values"][()].tolist())
+    nx, ny, nz = (int(n) for n in group.attrs["WholeExtent"][1::2])
+    names = json.loads(data["cells"].attrs["state_names_json"]) if "cells" in data else []
+    return {
+        "times": times,
+        "arrays": {name: str(data[name].attrs["unit"]) for name in data},
+        "states": tuple(names),
+        "shape": (nx, ny, nz),
+        "voxel_um": float(group.attrs["Spacing"][0]),
+        "parts": _parts(path.parent / PARTS, file, times),
+    }
+
+
+def _parts(folder: Path, file: h5py.File, times: tuple[float, ...]) -> tuple[Part, ...]:
+    if "parts" not in file:
+        return ()
+    frames = zip(json.loads(file["parts"][()]), times, strict=True)
+    return tuple(
+        Part(folder / name, tuple(t for _, t in group))
+        for name, group in groupby(frames, key=lambda frame: frame[0])
+    )
