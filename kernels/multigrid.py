@@ -20,16 +20,21 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from lattice.kernels.fusion import boundary
-from lattice.kernels.halo import WHOLE, Slabs, gather_planes, neighbour_planes, own_planes
+from lattice.kernels.halo import (
+    WHOLE,
+    Slabs,
+    gather_planes,
+    neighbour_planes,
+    own_planes,
+    slab_index,
+)
 from lattice.kernels.stencil import (
-    Codes,
     Conductance,
     Faces,
     Grid,
-    face_codes,
+    neighbour_codes,
     outflow,
     planes_of,
-    shift,
     six_faces,
 )
 
@@ -46,7 +51,7 @@ class Hierarchy:
     It depends on where bone is and on the factors `in_bone`, on no other number.
     """
 
-    fine: Codes
+    fine: UInt8[Array, "Z Y XS"]
     in_bone: Float[Array, "S"]
     coarse: tuple[Faces, ...]
 
@@ -130,6 +135,25 @@ def coarse_faces(faces: Faces, grid: Grid) -> Faces:
     return Faces(*result, neighbour_planes(result[0], grid.slabs, grid.periodic[0])[1])
 
 
+def conductances(diffusion: Float[Array, "S"], in_bone: Float[Array, "S"], width: int):
+    """A face's conductance by its kind, on a line of `width` voxels."""
+    kinds = (jnp.ones_like(in_bone), 2 * in_bone / (1 + in_bone), in_bone)
+    return Conductance(*(jnp.tile(diffusion * kind, width) for kind in kinds))
+
+
+def fine_faces(code: UInt8[Array, "Z Y XS"], in_bone: Float[Array, "S"], grid: Grid):
+    """Conductances of the lower faces along z, y and x; 0 at an end that does not wrap."""
+    table = conductances(jnp.ones_like(in_bone), in_bone, code.shape[2] // grid.species)
+    result = []
+    for axis, k in enumerate(six_faces(code, table, grid)[::2]):
+        first = lax.broadcasted_iota(jnp.int32, k.shape, axis) < (grid.species if axis == 2 else 1)
+        if axis == 0:
+            first = first & (slab_index(grid.slabs) == 0)
+        alone = extents(k.shape, grid)[axis] == 1
+        result.append(k if grid.periodic[axis] and not alone else jnp.where(first, 0, k))
+    return result
+
+
 def build_hierarchy(
     bone: UInt8[Array, "Z Y X"],
     in_bone: Float[Array, "S"],
@@ -144,15 +168,9 @@ def build_hierarchy(
     as a few sweeps of the solver, so it may be rebuilt whenever bone has changed.
     """
     grid = Grid(periodic, in_bone.shape[0], slabs)
-    fine = face_codes(bone, grid)
-    width = bone.shape[2]
-    table = Conductance(
-        jnp.ones(width * grid.species, in_bone.dtype),
-        jnp.tile(2 * in_bone / (1 + in_bone), width),
-        jnp.tile(in_bone, width),
-    )
-    lower = six_faces(fine, table, grid)[::2]
-    faces = Faces(*lower, neighbour_planes(lower[0], slabs, periodic[0])[1])
+    fine = neighbour_codes(bone, grid)
+    faces = fine_faces(fine, in_bone, grid)
+    faces = Faces(*faces, neighbour_planes(faces[0], slabs, periodic[0])[1])
     coarse = []
     for gather in coarsenings(bone.shape, slabs):
         if gather:
@@ -172,7 +190,7 @@ class Operator:
     further diagonal, times `mass` already (None: none).
     """
 
-    level: Codes | Faces
+    level: UInt8[Array, "Z Y XS"] | Faces
     value: Conductance | Float[Array, "XS"]
     mass: Float[Array, "Z Y XS"] | None
     sink: Float[Array, "Z Y XS"] | None
@@ -254,11 +272,9 @@ def operators(
 
     `diffusion` and `sink` are per step, the former in voxels squared; both >= 0.
     """
-    shape = hierarchy.fine.code.shape
+    shape = hierarchy.fine.shape
     width = shape[2] // grid.species
-    in_bone = hierarchy.in_bone
-    kinds = (jnp.ones_like(in_bone), 2 * in_bone / (1 + in_bone), in_bone)
-    table = Conductance(*(jnp.tile(diffusion * k, width) for k in kinds))
+    table = conductances(diffusion, hierarchy.in_bone, width)
     levels = [Operator(hierarchy.fine, table, None, sink, grid, true)]
     size = extents(shape, grid)
     mass = tuple(jnp.ones(n, diffusion.dtype) for n in size)
@@ -303,8 +319,6 @@ def cycle(levels: list[Operator], r: Float[Array, "Z Y XS"]) -> Float[Array, "Z 
         fine = (r.shape[0] * here.grid.slabs.count, *r.shape[1:])
         u = u + own_planes(prolong(coarse, fine, here.grid.species), here.grid.slabs)
     else:
-        u = boundary(
-            here.true, lambda u, e: u + prolong(e, u.shape, here.grid.species), u, coarse
-        )
+        u = boundary(here.true, lambda u, e: u + prolong(e, u.shape, here.grid.species), u, coarse)
     u = here.sweep(u, r, WEIGHTS[1])
     return here.sweep(u, r, WEIGHTS[0])

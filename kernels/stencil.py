@@ -5,11 +5,12 @@ is S places away and every loop over a row is contiguous. The operator is
 
     (A u)_i = c_i u_i + sum over the six faces of i of k_face (u_i - u_neighbour),
 
-in this form of differences, since the expanded one loses four digits in float32. A closed face
-has k = 0, which is all that a no-flux end needs.
+in this form of differences, since the expanded one loses four digits in float32. Beyond an end of
+the lattice that does not wrap the difference is 0, which is no-flux.
 
-Inside the lattice a conductance takes one of three values, by what the face separates (marrow,
-bone or one of each, where it is the harmonic mean), so the finest level stores two bits a face.
+On the lattice itself a conductance takes one of three values, by what the face separates (marrow,
+bone or one of each, where it is the harmonic mean). One byte a voxel says what its neighbours are,
+so that the finest level, which costs most, reads no conductances.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from lattice.kernels.halo import WHOLE, Slabs, neighbour_planes
+from lattice.kernels.halo import WHOLE, Slabs, neighbour_planes, slab_index
 
-CLOSED, MARROW, MIXED, BONE = 0, 1, 2, 3
+OWN = 64
+"""The bit of a code that is set inside bone; bit 2 * axis is the lower neighbour along z, y or x,
+the next one the upper."""
+
+SIDES = tuple((axis, down) for axis in range(3) for down in (True, False))
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,38 @@ def shift(
 
 
 def planes_of(rows: Shaped[Array, "Z Y XS"], grid: Grid):
-    """The planes below and above this slab; nothing travels when the lattice is whole."""
+    """The planes below and above this slab; nothing travels when the lattice is whole.
+
+    At an end that does not wrap it is the slab's own plane, so that the difference vanishes.
+    """
     if not grid.slabs.divided:
         return None, None
-    return neighbour_planes(rows, grid.slabs, grid.periodic[0])
+    below, above = neighbour_planes(rows, grid.slabs, grid.periodic[0])
+    if not grid.periodic[0]:
+        index = slab_index(grid.slabs)
+        below = jnp.where(index == 0, rows[:1], below)
+        above = jnp.where(index == grid.slabs.count - 1, rows[-1:], above)
+    return below, above
 
 
-class Codes(NamedTuple):
-    """The finest level: for each voxel the kind of its lower face along z (bits 0 and 1), y and
-    x, repeated for every species, and the codes of the plane above the slab."""
-
-    code: UInt8[Array, "Z Y XS"]
-    above: UInt8[Array, "1 Y XS"]
+def difference(
+    rows: Float[Array, "Z Y XS"], planes, axis: int, down: bool, grid: Grid
+) -> Float[Array, "Z Y XS"]:
+    """u minus its neighbour, the one with the lower index if `down`; 0 at an end."""
+    if grid.periodic[axis] or (axis == 0 and grid.slabs.divided):
+        return rows - shift(rows, axis, down, grid, None if planes is None else planes[not down])
+    step = grid.species if axis == 2 else 1
+    size = rows.shape[axis]
+    upper = lax.slice_in_dim(rows, min(step, size), size, axis=axis)
+    lower = lax.slice_in_dim(rows, 0, max(size - step, 0), axis=axis)
+    padding = [(0, 0, 0)] * 3
+    padding[axis] = (min(step, size), 0, 0) if down else (0, min(step, size), 0)
+    return lax.pad(upper - lower if down else lower - upper, jnp.zeros((), rows.dtype), padding)
 
 
 class Faces(NamedTuple):
     """A coarser level: conductances of the lower faces, per unit of diffusion, and those along z
-    of the plane above the slab."""
+    of the plane above the slab. 0 at an end."""
 
     z: Float[Array, "Z Y XS"]
     y: Float[Array, "Z Y XS"]
@@ -98,54 +118,44 @@ class Conductance(NamedTuple):
     bone: Float[Array, "XS"]
 
 
-def face_codes(bone: UInt8[Array, "Z Y X"], grid: Grid) -> Codes:
-    """What each face separates, from a mask whose non-zero voxels are bone."""
+def neighbour_codes(bone: UInt8[Array, "Z Y X"], grid: Grid) -> UInt8[Array, "Z Y XS"]:
+    """Each voxel's kind and those of its six neighbours, repeated for every species; non-zero is
+    bone, and what lies beyond an end is marrow."""
     kind = (bone != 0).astype(jnp.uint8)
-    present = kind + jnp.uint8(1)
     one = Grid(grid.periodic, 1, grid.slabs)
-    below, _ = planes_of(present, one)
-    code = jnp.zeros_like(kind)
-    for axis in range(3):
-        lower = shift(present, axis, True, one, below)
-        face = jnp.where(lower > 0, kind + lower, 0).astype(jnp.uint8)
-        if bone.shape[axis] * (grid.slabs.count if axis == 0 else 1) == 1:
-            face = jnp.zeros_like(face)  # a voxel that would be its own neighbour
-        code = code | (face << (2 * axis)).astype(jnp.uint8)
+    planes = neighbour_planes(kind, grid.slabs, grid.periodic[0])
+    code = kind * jnp.uint8(OWN)
+    for bit, (axis, down) in enumerate(SIDES):
+        code = code | shift(kind, axis, down, one, planes[not down]) << jnp.uint8(bit)
     code = jnp.broadcast_to(code[..., None], (*code.shape, grid.species))
-    code = code.reshape(*code.shape[:2], -1)
-    return Codes(code, neighbour_planes(code, grid.slabs, grid.periodic[0])[1])
+    return code.reshape(*code.shape[:2], -1)
 
 
-def six_faces(level: Codes | Faces, value: Conductance | Float[Array, "XS"], grid: Grid):
+def is_bone(code: UInt8[Array, "Z Y XS"], bit: int):
+    """Whether a bit of a code is set."""
+    return (code & jnp.uint8(bit)) != 0
+
+
+def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid):
     """Conductances towards lower and higher z, y, x, in this order.
 
-    `value` is a table by kind for codes, a factor on each row for stored conductances.
+    `level` is the codes of the finest level with a table, or `Faces` with a factor on each row.
     """
-    if isinstance(level, Codes):
-
-        def pick(code):
-            k = jnp.where(code == MIXED, value.mixed, value.bone)
-            return jnp.where(code == CLOSED, 0, jnp.where(code == MARROW, value.marrow, k))
-
-        lower = [pick((level.code >> (2 * axis)) & 3) for axis in range(3)]
-        upper = [
-            pick((shift(level.code, axis, False, grid, level.above) >> (2 * axis)) & 3)
-            for axis in range(3)
-        ]
-    else:
+    if isinstance(level, Faces):
         stored = (level.z, level.y, level.x)
         lower = [value * k for k in stored]
         upper = [value * shift(k, a, False, grid, level.above) for a, k in enumerate(stored)]
-    return lower[0], upper[0], lower[1], upper[1], lower[2], upper[2]
+        return lower[0], upper[0], lower[1], upper[1], lower[2], upper[2]
+    own = is_bone(level, OWN)
+    to_marrow = jnp.where(own, value.mixed, value.marrow)
+    to_bone = jnp.where(own, value.bone, value.mixed)
+    return tuple(jnp.where(is_bone(level, 1 << bit), to_bone, to_marrow) for bit in range(6))
 
 
 def outflow(rows: Float[Array, "Z Y XS"], planes, faces, grid: Grid) -> Float[Array, "Z Y XS"]:
     """The sum over faces of k (u - u_neighbour)."""
     total = None
-    for face, (axis, down) in zip(
-        faces, [(a, d) for a in range(3) for d in (True, False)], strict=True
-    ):
-        plane = planes[0] if down else planes[1]
-        term = face * (rows - shift(rows, axis, down, grid, plane))
+    for face, (axis, down) in zip(faces, SIDES, strict=True):
+        term = face * difference(rows, planes, axis, down, grid)
         total = term if total is None else total + term
     return total

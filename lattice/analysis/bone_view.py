@@ -21,8 +21,8 @@ from lattice.model.structure import EMPTY
 BONE = np.array([0.87, 0.84, 0.78])
 CUT = np.array([0.72, 0.66, 0.58])
 AZIMUTH, ELEVATION = 32.0, 24.0
-PIXELS, OVERSAMPLE = 1000, 2
-CELL_RADIUS = 0.72  # voxels
+PIXELS, OVERSAMPLE = 800, 2
+CELL_RADIUS = 0.6  # voxels
 
 
 def figure_bone_view(
@@ -46,7 +46,9 @@ def figure_bone_view(
     _edges(ax, canvas, snapshot["bone"].shape, behind=False)
     _axes_and_bar(ax, canvas, snapshot["bone"].shape, voxel_um)
     handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=7, color=colours[s], label=f"{s} ({n:,})")
+        Line2D(
+            [], [], marker="o", linestyle="", markersize=7, color=colours[s], label=f"{s} ({n:,})"
+        )
         for s, n in shown.items()
     ]
     if handles:
@@ -103,19 +105,7 @@ def _add_bone(canvas: Canvas, snapshot: Mapping[str, np.ndarray]) -> None:
     flat = on_face.any(axis=1) & (np.abs(normals).max(axis=1) > 0.9)
     shade = _openness(smooth, corners)[:, None]
     colour = np.where(flat[:, None], CUT, BONE * shade)
-    # The gradient points into bone, where the fraction grows.
-    outward = _outward(corners, faces, normals)
-    canvas.triangles(corners[:, ::-1].copy(), faces, outward[:, ::-1].copy(), colour)
-
-
-def _outward(corners, faces, normals) -> np.ndarray:
-    """Normals that point out of bone, whichever way round the triangles are."""
-    a, b, c = (corners[faces[:, i]] for i in range(3))
-    across = np.cross(b - a, c - a)
-    agreement = np.einsum("ij,ij->i", across, normals[faces[:, 0]])
-    centre = corners.mean(axis=0)
-    volume = np.einsum("ij,ij->i", across, a - centre).sum()
-    return normals * (np.sign(volume) or 1.0) * (np.sign(agreement.sum()) or 1.0)
+    canvas.triangles(corners[:, ::-1].copy(), faces, normals[:, ::-1].copy(), colour)
 
 
 def _openness(fraction: np.ndarray, corners: np.ndarray) -> Float[np.ndarray, "V"]:
@@ -184,7 +174,14 @@ def _axes_and_bar(ax: Axes, canvas: Canvas, shape: tuple[int, int, int], voxel_u
     for text, at in labels:
         column, row = _pixel(canvas, [at])[0]
         ax.text(
-            column, row, text, ha="center", va="center", color=INK, fontsize=9, rotation=turned[text[0]]
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            color=INK,
+            fontsize=9,
+            rotation=turned[text[0]],
         )
     height, width = (n / OVERSAMPLE for n in canvas.size)
     length = round_length(nx * voxel_um / 4)

@@ -45,7 +45,7 @@ DESCRIPTIONS = {
 
 
 def morphometry(
-    bone: Shaped[np.ndarray, "Z Y X"],
+    bone: Shaped[np.ndarray, "..."],
     voxel_um: float,
     smoothing: float = SMOOTHING,
     bone_border: Border = "visible",
@@ -86,7 +86,7 @@ def _checked(bone: np.ndarray, voxel_um: float) -> np.ndarray:
     return fraction
 
 
-def ratio(numerator: float, denominator: float) -> float:
+def ratio(numerator: float | int, denominator: float | int) -> float:
     """The quotient, or NaN where the denominator is nothing."""
     return numerator / denominator if denominator > 0 else float("nan")
 
@@ -142,7 +142,8 @@ def _connectivity_density(mask: np.ndarray, voxel_um: float) -> float:
 
 
 def purified(mask: Bool[np.ndarray, "Z Y X"]) -> Bool[np.ndarray, "Z Y X"]:
-    """The largest 26-connected piece of bone, with all but the largest 6-connected marrow filled."""
+    """The largest 26-connected piece of bone; of the marrow, all but the largest 6-connected piece
+    is filled."""
     if not mask.any():
         return mask
     bone = _largest(mask, ndimage.generate_binary_structure(3, 3))

@@ -6,7 +6,8 @@ darkening of hollows, and a haze with distance. Coordinates are (x, y, z) in any
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,10 +24,12 @@ class Canvas:
     scale: float  # pixels per unit of length
     size: tuple[int, int]  # height, width
     centre: Float[np.ndarray, "3"]
-    _pixels: list[np.ndarray] = field(default_factory=list)
-    _depths: list[np.ndarray] = field(default_factory=list)
-    _normals: list[np.ndarray] = field(default_factory=list)
-    _colours: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        pixels = self.size[0] * self.size[1]
+        self._depth = np.full(pixels, -np.inf, np.float32)
+        self._normal = np.zeros((pixels, 3), np.float32)
+        self._colour = np.zeros((pixels, 3), np.float32)
 
     def project(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
         """Pixel column, pixel row and depth (towards the viewer) of points."""
@@ -41,26 +44,26 @@ class Canvas:
         normals: Float[np.ndarray, "V 3"],
         colours: Float[np.ndarray, "V 3"],
     ) -> None:
-        """Adds a mesh with a normal and a colour at each corner."""
+        """Adds a closed mesh with an outward normal and a colour at each corner."""
         seen, turned = self.project(corners), normals @ self.rotation.T
+        faces = faces[(turned[faces, 2] > 0).any(axis=1)]
+        low = np.ceil(seen[faces, :2].min(axis=1)).astype(int)
+        extent = (np.floor(seen[faces, :2].max(axis=1)).astype(int) - low).max(axis=1)
+        order = np.argsort(-extent, kind="stable")  # wide triangles first: each offset is a prefix
+        faces, low, extent = faces[order], low[order], -extent[order]
         a, b, c = (seen[faces[:, i]] for i in range(3))
-        double_area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (
-            c[:, 0] - a[:, 0]
-        )
-        keep = np.abs(double_area) > 1e-9
-        faces, a, b, c, double_area = faces[keep], a[keep], b[keep], c[keep], double_area[keep]
-        low = np.floor(np.minimum(np.minimum(a, b), c)[:, :2]).astype(int)
-        high = np.ceil(np.maximum(np.maximum(a, b), c)[:, :2]).astype(int)
-        extent = (high - low).max(axis=0, initial=0)
-        for dy in range(extent[1] + 1):
-            for dx in range(extent[0] + 1):
-                reach = np.flatnonzero((low[:, 0] + dx <= high[:, 0]) & (low[:, 1] + dy <= high[:, 1]))
-                x, y = low[reach, 0] + dx, low[reach, 1] + dy
-                weights = _barycentric(x, y, a[reach], b[reach], c[reach], double_area[reach])
-                hit = (weights >= -1e-6).all(axis=1)
-                x, y, w, f = x[hit], y[hit], weights[hit], faces[reach[hit]]
-                depth = (w * seen[f, 2]).sum(axis=1)
-                self._add(x, y, depth, _mix(w, turned[f]), _mix(w, colours[f]))
+        slopes = _barycentric_slopes(a, b, c)
+        side = 1 - int(extent.min(initial=0))
+        for dy, dx in product(range(side), repeat=2):
+            n = int(np.searchsorted(extent, -max(dx, dy), side="right"))
+            x, y = low[:n, 0] + dx, low[:n, 1] + dy
+            weights = _barycentric(x - a[:n, 0], y - a[:n, 1], slopes[:n])
+            hit = np.flatnonzero(np.logical_and.reduce([w >= -1e-6 for w in weights]))
+            w, f = np.stack([w[hit] for w in weights], axis=1), faces[hit]
+            depth = (w * seen[f, 2]).sum(axis=1)
+            top, pixels = self._nearest(x[hit], y[hit], depth)
+            w, f = w[top], f[top]
+            self._paint(pixels, _mix(w, turned[f]), _mix(w, colours[f]))
 
     def spheres(
         self,
@@ -77,18 +80,25 @@ class Canvas:
                 x, y = base[:, 0] + dx, base[:, 1] + dy
                 across, down = x - seen[:, 0], y - seen[:, 1]
                 beneath = r * r - across**2 - down**2
-                hit = beneath > 0
+                hit = np.flatnonzero(beneath > 0)
                 rise = np.sqrt(beneath[hit])
+                top, pixels = self._nearest(x[hit], y[hit], seen[hit, 2] + rise)
+                hit, rise = hit[top], rise[top]
                 normal = np.stack([across[hit], -down[hit], rise], axis=1) / r
-                self._add(x[hit], y[hit], seen[hit, 2] + rise, normal, colours[hit])
+                self._paint(pixels, normal, colours[hit])
 
-    def _add(self, x, y, depth, normal, colour) -> None:
+    def _nearest(self, x, y, depth) -> tuple[np.ndarray, np.ndarray]:
+        """Which of these points lie before all that was drawn at their pixels, and the pixels."""
         height, width = self.size
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        self._pixels.append((y * width + x)[inside])
-        self._depths.append(depth[inside].astype(np.float32))
-        self._normals.append(normal[inside].astype(np.float32))
-        self._colours.append(colour[inside].astype(np.float32))
+        inside = np.flatnonzero((x >= 0) & (x < width) & (y >= 0) & (y < height))
+        pixels = y[inside] * width + x[inside]
+        depth = depth[inside].astype(np.float32)
+        np.maximum.at(self._depth, pixels, depth)
+        front = np.flatnonzero(depth == self._depth[pixels])
+        return inside[front], pixels[front]
+
+    def _paint(self, pixels, normal, colour) -> None:
+        self._normal[pixels], self._colour[pixels] = normal, colour
 
     def image(self, haze: float = 0.45) -> Float[np.ndarray, "H W 4"]:
         """What is nearest at each pixel, lit; transparent where there is nothing.
@@ -96,28 +106,31 @@ class Canvas:
         `haze` is how far the farthest point fades to white."""
         height, width = self.size
         result = np.zeros((height * width, 4), np.float32)
-        pixels = np.concatenate(self._pixels) if self._pixels else np.empty(0, int)
-        if not pixels.size:
-            return result.reshape(height, width, 4)
-        depth = np.concatenate(self._depths)
-        # Written far to near, so that the last value of a pixel is that of its nearest point.
-        order = np.argsort(depth, kind="stable")
-        nearest = np.full(height * width, -1)
-        nearest[pixels[order]] = order
-        covered = np.flatnonzero(nearest >= 0)
-        top = nearest[covered]
-        colour = _lit(np.concatenate(self._normals)[top], np.concatenate(self._colours)[top])
-        d = depth[top]
-        fade = haze * (d.max() - d) / max(float(np.ptp(d)), 1e-9)
-        result[covered, :3] = colour + (1 - colour) * fade[:, None] ** 1.3
-        result[covered, 3] = 1.0
+        covered = np.flatnonzero(np.isfinite(self._depth))
+        if covered.size:
+            colour = _lit(self._normal[covered], self._colour[covered])
+            d = self._depth[covered]
+            fade = haze * (d.max() - d) / max(float(np.ptp(d)), 1e-9)
+            result[covered, :3] = colour + (1 - colour) * fade[:, None] ** 1.3
+            result[covered, 3] = 1.0
         return result.reshape(height, width, 4)
 
 
-def _barycentric(x, y, a, b, c, double_area) -> np.ndarray:
-    wb = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y - a[:, 1]) * (c[:, 0] - a[:, 0])) / double_area
-    wc = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])) / double_area
-    return np.stack([1 - wb - wc, wb, wc], axis=1)
+def _barycentric_slopes(a, b, c) -> np.ndarray:
+    """How the weights of corners b and c grow with x and y: (b by x, b by y, c by x, c by y)."""
+    ab, ac = b[:, :2] - a[:, :2], c[:, :2] - a[:, :2]
+    double_area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
+    flat = np.abs(double_area) < 1e-9
+    slopes = np.stack([ac[:, 1], -ac[:, 0], -ab[:, 1], ab[:, 0]], axis=1)
+    slopes = slopes / np.where(flat, 1.0, double_area)[:, None]
+    return np.where(flat[:, None], np.nan, slopes)  # seen edge-on: no pixel is inside
+
+
+def _barycentric(dx, dy, slopes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights of the corners at a point that is (dx, dy) away from corner a."""
+    wb = dx * slopes[:, 0] + dy * slopes[:, 1]
+    wc = dx * slopes[:, 2] + dy * slopes[:, 3]
+    return 1 - wb - wc, wb, wc
 
 
 def _mix(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

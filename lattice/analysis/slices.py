@@ -74,9 +74,9 @@ def figure_slices(
                 _outline(ax, snapshot, plane, voxel_um)
             scale_bar(ax, ax.get_xlim()[1])
         if kind == "cells":
-            _legend(row[-1], snapshot, planes, states, colours)
+            _legend(figure, snapshot, planes, states, colours)
         else:
-            bar = figure.colorbar(shown, ax=row[-1], location="right", fraction=0.06, pad=0.04)
+            bar = figure.colorbar(shown, ax=row[-1], location="right", fraction=0.05, pad=0.03)
             bar.set_label(f"{field} ({unit})", fontsize=9)
             bar.ax.tick_params(labelsize=8)
     figure.suptitle(_title(rows, field, moment), fontsize=10, x=0.01, ha="left")
@@ -151,7 +151,7 @@ def _outline(ax: Axes, snapshot: Mapping[str, np.ndarray], plane: Plane, voxel_u
     ax.contour(x, y, bone, levels=[0.5], colors="white", linewidths=0.9)
 
 
-def _legend(ax: Axes, snapshot, planes, states, colours) -> None:
+def _legend(figure: Figure, snapshot, planes, states, colours) -> None:
     """Names of the states that the planes show, and of the shades of matrix."""
     entries = []
     if any(n in snapshot for n in ("bone", "mineral")):
@@ -163,13 +163,8 @@ def _legend(ax: Axes, snapshot, planes, states, colours) -> None:
         seen = np.unique(np.concatenate([cut(snapshot["cells"], p).ravel() for p in planes]))
         named = [s for i, s in enumerate(states) if s != EMPTY and i in seen]
         entries += [Patch(facecolor=colours[s], edgecolor=MUTED, label=s) for s in named]
-    ax.legend(
-        handles=entries,
-        loc="center left",
-        bbox_to_anchor=(1.03, 0.5),
-        fontsize=8,
-        frameon=False,
-        handlelength=1.0,
+    figure.legend(
+        handles=entries, loc="outside right upper", fontsize=8, frameon=False, handlelength=1.0
     )
 
 
@@ -206,7 +201,7 @@ def figure_fields(
         shown = _show(ax, values, plane, shape, voxel_um, shared_norm([values]))
         _outline(ax, snapshot, plane, voxel_um)
         scale_bar(ax, ax.get_xlim()[1])
-        ax.set_title(name, fontsize=10, loc="left")
+        ax.set_title(name, fontsize=10)
         bar = figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03)
         bar.set_label(unit, fontsize=8)
         bar.ax.tick_params(labelsize=7)

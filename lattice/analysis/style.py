@@ -85,8 +85,8 @@ class TimeScale:
                 return cls(hours, f"time ({label}s)")
         return cls(1 / 60, "time (minutes)")
 
-    def __call__(self, time_h: float | np.ndarray) -> np.ndarray:
-        return np.asarray(time_h, dtype=float) / self.hours
+    def __call__(self, time_h: float | np.ndarray) -> float | np.ndarray:
+        return time_h / self.hours
 
     def text(self, time_h: float) -> str:
         """A moment in words: "2 days", "1 hour"."""
@@ -106,9 +106,9 @@ def state_colours(
     for name in states:
         if name == "empty":
             continue
-        colours[name] = given.get(name) or free[
-            sum(1 for other in colours if not given.get(other)) % len(free)
-        ]
+        colours[name] = (
+            given.get(name) or free[sum(1 for other in colours if not given.get(other)) % len(free)]
+        )
     return colours
 
 

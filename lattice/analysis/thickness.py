@@ -18,8 +18,8 @@ from scipy import ndimage
 
 Border = Literal["visible", "mirror"]
 
-HALF_GRID_LIMIT = 2**22
-"""Images of more voxels than this are measured on the grid of whole voxels, to bound memory."""
+HALF_GRID_LIMIT = 2**19
+"""Structures of more voxels than this are measured on the grid of whole voxels, to bound time."""
 
 
 class Thickness(NamedTuple):
@@ -39,17 +39,28 @@ def thickness(mask: Bool[np.ndarray, "Z Y X"], border: Border = "visible") -> Th
     axis, so that a plate lying on the face has its own thickness and not twice that; a plate that
     the face crosses is unaffected in both readings.
 
-    On images of more than `HALF_GRID_LIMIT` voxels structures an even number of voxels wide read
-    one voxel low. A structure without any background, mirrored, has no thickness: NaN.
+    In structures of more than `HALF_GRID_LIMIT` voxels, widths of an even number of voxels read one
+    voxel low. A structure without any background, mirrored, has no thickness: NaN.
     """
-    factor = 2 if mask.size <= HALF_GRID_LIMIT else 1
+    factor = 2 if np.count_nonzero(mask) <= HALF_GRID_LIMIT else 1
+    if border == "visible":
+        return _measure(mask, factor, border)
+    if mask.all():
+        nowhere = np.full(mask.shape, np.nan, np.float32)
+        return Thickness(nowhere, np.zeros(mask.shape, bool))
+    inner = (slice(1, -1),) * 3
+    found = _measure(np.pad(mask, 1, mode="symmetric"), factor, border)
+    return Thickness(found.local[inner], found.axis[inner])
+
+
+def _measure(mask: np.ndarray, factor: int, border: Border) -> Thickness:
     inside = _refine(mask) if factor == 2 else mask
     radius = _radius(mask, inside, factor)
     if border == "visible":
         _limit_at_border(radius, inside, factor)
-    elif mask.all():
-        nowhere = np.full(mask.shape, np.nan, np.float32)
-        return Thickness(nowhere, np.zeros(mask.shape, bool))
+    else:  # a sphere's centre may lie on a face, which is half a voxel from the reflected voxel
+        for axis in range(3):
+            np.moveaxis(radius, axis, 0)[[0, -1]] = 0
     centres = _ridge(radius, factor)
     widths = 2 * radius[tuple(centres.T)] / factor - 1
     local = _paint(radius, centres, mask, factor)
@@ -134,7 +145,9 @@ def _widest(flat, strides, points, parity, factor) -> np.ndarray:
 def _voxel_centres(parity: tuple[int, ...], factor: int, square: float) -> np.ndarray:
     """Voxel centres relative to a point of this parity, by distance, out to a squared distance."""
     reach = int(np.ceil(np.sqrt(square)))
-    axes = [np.array([s for s in range(-reach, reach + 1) if (s + p) % factor == 0]) for p in parity]
+    axes = [
+        np.array([s for s in range(-reach, reach + 1) if (s + p) % factor == 0]) for p in parity
+    ]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     distance = (grid**2).sum(1)
     near = np.flatnonzero(distance < square)
@@ -145,13 +158,15 @@ def _paint(radius: np.ndarray, centres: np.ndarray, mask: np.ndarray, factor: in
     """Each voxel takes the diameter of the widest sphere that holds its centre."""
     local = np.where(mask, 2 * radius[::factor, ::factor, ::factor] / factor - 1, 0)
     local = local.astype(np.float32)
+    if not len(centres):
+        return local
     r = radius[tuple(centres.T)]
     parity = (centres % factor) @ (4, 2, 1)
     order = np.lexsort((parity, r))  # ascending, so that wider spheres are laid over narrower ones
     centres, r, parity = centres[order], r[order], parity[order]
-    starts = np.flatnonzero(np.r_[len(r) > 0, (np.diff(r) > 0) | (np.diff(parity) != 0)])
+    starts = np.flatnonzero(np.r_[True, (np.diff(r) > 0) | (np.diff(parity) != 0)])
     for first, last in zip(starts, np.r_[starts[1:], len(r)], strict=True):
-        ball, reach = _ball(r[first], centres[first] % factor, factor)
+        ball, reach = _ball(float(r[first]), centres[first] % factor, factor)
         value = np.float32(2 * r[first] / factor - 1)
         for low in (centres[first:last] // factor - reach).tolist():
             _lay(local, ball, low, value)
@@ -172,7 +187,9 @@ def _lay(local: np.ndarray, ball: np.ndarray, low: list[int], value: np.float32)
     z, y, x = low
     nz, ny, nx = local.shape
     part = ball[
-        max(0, -z) : min(size, nz - z), max(0, -y) : min(size, ny - y), max(0, -x) : min(size, nx - x)
+        max(0, -z) : min(size, nz - z),
+        max(0, -y) : min(size, ny - y),
+        max(0, -x) : min(size, nx - x),
     ]
     block = local[max(0, z) : z + size, max(0, y) : y + size, max(0, x) : x + size]
     block[part] = value

@@ -48,6 +48,34 @@ def intervention_marks(model: Model, until_h: float) -> list[Mark]:
     return marks
 
 
+def by_lineage(model: Model) -> list[str]:
+    """The states, those that turn into one another side by side, origins first.
+
+    A state that three or more others turn into (death, say) belongs to no lineage and comes last.
+    """
+    names = [s.name for s in model.states if s.name != EMPTY]
+    steps = {
+        (a, b)
+        for rule in model.rules
+        for a, b in zip(rule.reactants, rule.products, strict=False)
+        if a != b and EMPTY not in (a, b) and rule.kind != "move"
+    }
+    ends = {n for n in names if len({a for a, b in steps if b == n}) >= 3}
+    steps = {(a, b) for a, b in steps if b not in ends}
+    origins = [n for n in names if n not in ends and not any(b == n for _, b in steps)]
+    ordered: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            ordered[name] = None
+            for target in sorted(b for a, b in steps if a == name):
+                visit(target)
+
+    for name in [*origins, *(n for n in names if n not in ends), *sorted(ends)]:
+        visit(name)
+    return list(ordered)
+
+
 def draw_marks(ax: Axes, marks: Sequence[Mark], scale: TimeScale) -> None:
     """Vertical lines where an intervention acts at moments, a band where it acts in a window."""
     for mark in marks:
@@ -87,7 +115,9 @@ def figure_counts(
         ax.set_title(f"{first:,.0f} → {last:,.0f}", fontsize=8, loc="right", color=MUTED)
         _from_zero(ax, one.values)
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    _finish(figure, axes, scale, "cells", "Number of cells in each state (each panel: own scale)", marks)
+    _finish(
+        figure, axes, scale, "cells", "Number of cells in each state (each panel: own scale)", marks
+    )
     return figure
 
 
@@ -116,7 +146,9 @@ def figure_bone(series: Mapping[str, Series], marks: Sequence[Mark] = ()) -> Fig
         for i, one in enumerate(lines):
             style = ("-", "--", ":")[i % 3]
             label = labels[i] if labels else None
-            ax.plot(scale(one.time), one.values, style, color=PALETTE[i], linewidth=1.6, label=label)
+            ax.plot(
+                scale(one.time), one.values, style, color=PALETTE[i], linewidth=1.6, label=label
+            )
         ax.set_title(title, fontsize=9, loc="left", color=INK)
         ax.set_ylabel(_unit(lines[0].unit), fontsize=8)
         _plain_numbers(ax)
@@ -140,7 +172,9 @@ def figure_cytokines(
         low, high = series.get(f"{name}.min"), series.get(f"{name}.max")
         if high is not None:
             floor = low.values if low is not None else np.zeros_like(high.values)
-            ax.fill_between(scale(mean.time), floor, high.values, color=colour, alpha=0.2, linewidth=0)
+            ax.fill_between(
+                scale(mean.time), floor, high.values, color=colour, alpha=0.2, linewidth=0
+            )
             _log_if_wide(ax, mean.values, high.values, floor)
         ax.set_title(name, fontsize=9, loc="left", color=INK)
         ax.set_ylabel(mean.unit, fontsize=8)
@@ -151,7 +185,11 @@ def figure_cytokines(
 
 def figure_events(series: Mapping[str, Series]) -> Figure:
     """How often each rule fired in the whole run, on a logarithmic scale."""
-    totals = {n.removeprefix("events."): s.values[-1] for n, s in series.items() if n.startswith("events.")}
+    totals = {
+        n.removeprefix("events."): s.values[-1]
+        for n, s in series.items()
+        if n.startswith("events.")
+    }
     names = sorted(totals, key=lambda n: totals[n])
     figure = new_figure(9.0, 0.8 + 0.24 * len(names))
     ax = figure.add_subplot()

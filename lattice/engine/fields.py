@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Float, Integer, UInt8
 
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
@@ -159,7 +159,7 @@ def _effective_cells(around, code, exchange, numbers, capacity) -> Float[Array, 
     return high.astype(jnp.float32) + low.astype(jnp.float32) / EXCHANGE_ONE
 
 
-def region_sum(value: Int32[Array, "..."], region: Region) -> Int32[Array, "..."]:
+def region_sum(value: Integer[Array, "..."], region: Region) -> Integer[Array, "..."]:
     """Sum of an integer over all devices."""
     if region.slabs.axis_name is None:
         return value

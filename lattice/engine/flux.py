@@ -9,7 +9,7 @@ from flux to what happens differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ CERTAIN = 1.0e3
 """A hazard that surely fires within a step: exp(-1000) is 0 in any float."""
 
 
+@runtime_checkable
 class View(Protocol):
     """Signals at a set of places."""
 
@@ -163,12 +164,12 @@ def shares(hazards: Sequence[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
 
 
 def choose(
-    hazards: Sequence[Float[Array, "N"]], uniform: Float[Array, "N"]
+    hazards: Sequence[Float[Array, "..."]], uniform: Float[Array, "N"]
 ) -> Int32[Array, "N"]:
     """Which of the competing rules fires: its position, or their number if none does.
 
-    The intervals of [0, 1) are laid side by side in the order given, so that a rule of hazard 0
-    has an empty interval and moves no other."""
+    A hazard is one number or one for each draw. The intervals of [0, 1) are laid side by side in
+    the order given, so that a rule of hazard 0 has an empty interval and moves no other."""
     chosen = jnp.zeros(uniform.shape, jnp.int32)
     edge = jnp.zeros(uniform.shape, uniform.dtype)
     for share in shares(hazards):

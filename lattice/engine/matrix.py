@@ -22,12 +22,11 @@ from lattice.kernels.random_bits import voxel_uniform
 
 
 @dataclass(frozen=True)
-class Bone:
-    """Matrix and phase of a slab (flat, unpadded where the step keeps them)."""
+class Deposit:
+    """The matrix of each voxel, by age."""
 
     osteoid: Int32[Array, "V K"]
     mineral: Int32[Array, "V"]
-    bone: UInt8[Array, "V"]
 
 
 def matrix_total(osteoid: Int32[Array, "*V K"], mineral: Int32[Array, "*V"]) -> Int32[Array, "*V"]:
@@ -94,31 +93,32 @@ def _face_to_resorb(around: Surroundings, view: SiteView, draws: Draws):
 
 
 def mineralise(
-    bone: Bone, laid: Int32[Array, "V"], lag: Float[Array, ""], dt: float
-) -> tuple[Bone, Int32[Array, "V"]]:
+    deposit: Deposit, laid: Int32[Array, "V"], lag: Float[Array, ""], dt: float
+) -> tuple[Deposit, Int32[Array, "V"]]:
     """Osteoid ages through its stages; the last one becomes mineral. Returns what did.
 
     Each of K stages is left at the rate K / lag, so that the delay has mean `lag` and is a gamma
     distribution of shape K; rounded up, so that no trace of osteoid lasts for ever."""
-    stages = bone.osteoid.shape[-1]
+    stages = deposit.osteoid.shape[-1]
     leaves = -jnp.expm1(-stages * dt / lag)
-    moved = jnp.ceil(bone.osteoid.astype(jnp.float32) * leaves).astype(jnp.int32)
-    moved = jnp.minimum(moved, bone.osteoid)
+    moved = jnp.ceil(deposit.osteoid.astype(jnp.float32) * leaves).astype(jnp.int32)
+    moved = jnp.minimum(moved, deposit.osteoid)
     entering = jnp.concatenate([laid[..., None], moved[..., :-1]], axis=-1)
     mineralised = moved[..., -1]
-    return Bone(bone.osteoid - moved + entering, bone.mineral + mineralised, bone.bone), mineralised
+    after = Deposit(deposit.osteoid - moved + entering, deposit.mineral + mineralised)
+    return after, mineralised
 
 
-def remove(bone: Bone, wanted: Int32[Array, "V"]) -> tuple[Bone, Int32[Array, "V"]]:
+def remove(deposit: Deposit, wanted: Int32[Array, "V"]) -> tuple[Deposit, Int32[Array, "V"]]:
     """Take matrix out of each voxel as far as there is any: mineral, then the oldest osteoid."""
-    taken = jnp.minimum(wanted, bone.mineral)
-    mineral, rest, total = bone.mineral - taken, wanted - taken, taken
+    taken = jnp.minimum(wanted, deposit.mineral)
+    mineral, rest, total = deposit.mineral - taken, wanted - taken, taken
     stages = []
-    for k in reversed(range(bone.osteoid.shape[-1])):
-        taken = jnp.minimum(rest, bone.osteoid[..., k])
-        stages.insert(0, bone.osteoid[..., k] - taken)
+    for k in reversed(range(deposit.osteoid.shape[-1])):
+        taken = jnp.minimum(rest, deposit.osteoid[..., k])
+        stages.insert(0, deposit.osteoid[..., k] - taken)
         rest, total = rest - taken, total + taken
-    return Bone(jnp.stack(stages, axis=-1), mineral, bone.bone), total
+    return Deposit(jnp.stack(stages, axis=-1), mineral), total
 
 
 def turn_to_bone(

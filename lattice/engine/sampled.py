@@ -36,7 +36,7 @@ class Draws:
     fate: Key
 
 
-def in_states(cells: UInt8[Array, "V"], codes: tuple[int, ...]) -> Bool[Array, "V"]:
+def in_states(cells: UInt8[Array, "*V"], codes: tuple[int, ...]) -> Bool[Array, "*V"]:
     """Whether each cell is in one of some states: a bit per code, tested without a gather."""
     words = np.zeros(8, np.uint32)
     for code in codes:

@@ -26,7 +26,7 @@ class Surroundings:
     bone_faces: UInt8[Array, "V"] | None
     matrix: Int32[Array, "V"] | None
     cytokines: Float[Array, "V S"] | None
-    systemic: Float[Array, "S"] | None
+    systemic: Float[Array, "T"] | None
     density: Float[Array, "C"]
     step: Int32[Array, ""]
 

@@ -278,15 +278,13 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
         wanted = wanted + consumed
     laid, wanted = (a.reshape(-1) for a in _stripped(region, laid, wanted))
     stages = state["osteoid"].shape[-1]
-    bone = matrix.Bone(
-        state["osteoid"].reshape(-1, stages), state["mineral"].reshape(-1), state["bone"]
+    deposit = matrix.Deposit(state["osteoid"].reshape(-1, stages), state["mineral"].reshape(-1))
+    deposit, mineralised = matrix.mineralise(
+        deposit, laid, numbers[plan.model.matrix.lag], plan.model.time.step
     )
-    bone, mineralised = matrix.mineralise(
-        bone, laid, numbers[plan.model.matrix.lag], plan.model.time.step
-    )
-    bone, removed = matrix.remove(bone, wanted)
+    deposit, removed = matrix.remove(deposit, wanted)
     shape = state["cells"].shape
-    total = matrix.matrix_total(bone.osteoid, bone.mineral).reshape(shape)
+    total = matrix.matrix_total(deposit.osteoid, deposit.mineral).reshape(shape)
     around = replace(around, matrix=region.pad(total).reshape(-1))
     cells, since, phase = matrix.turn_to_bone(around, table, numbers, draws, plan.capacity)
     cells, since, phase = _stripped(region, cells, since, phase)
@@ -296,8 +294,8 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
         "cells": cells,
         "since": since,
         "bone": phase,
-        "osteoid": bone.osteoid.reshape(state["osteoid"].shape),
-        "mineral": bone.mineral.reshape(shape),
+        "osteoid": deposit.osteoid.reshape(state["osteoid"].shape),
+        "mineral": deposit.mineral.reshape(shape),
         "matrix_flux": matrix.add_flux(state["matrix_flux"], flux),
     }
     return {**state, **after}, changed

@@ -1,1 +1,9 @@
+"""Checkpoints and run files, images in, exports out: the only room that knows HDF5.
 
+checkpoint   `write_checkpoint`, `read_checkpoint`, `newest_checkpoint`, `digest`
+runfile      `RunWriter`, which writes a run folder; runread: `RunFile`, which reads one
+writer       `Writer`, a thread that writes beside the computation
+images       `read_image`, `bone_from_image`; segmentation: the arithmetic behind them
+export       `export` to the formats of other programs
+provenance   `collect`
+"""

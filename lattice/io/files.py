@@ -141,19 +141,46 @@ class _Sink(RawIOBase):
 
 
 @contextmanager
+def safe_sink(path: Path) -> Iterator[RawIOBase]:
+    """A file object at `path` for h5py to write to. Raises OSError at the end if it must."""
+    sink = _Sink(path)
+    try:
+        yield sink
+    finally:
+        sink.close()
+    if sink.error is not None:
+        raise sink.error
+
+
+@contextmanager
 def new_hdf5(path: Path, *, user_block: int = 0) -> Iterator[h5py.File]:
     """A new HDF5 file at `path`, which must be a temporary path of `replacing`.
 
     `user_block`: bytes kept free before HDF5's own. Raises OSError when the disk is full.
     """
-    sink = _Sink(path)
-    try:
-        with h5py.File(sink, "w", userblock_size=user_block) as file:
-            yield file
-    finally:
-        sink.close()
-    if sink.error is not None:
-        raise sink.error
+    with safe_sink(path) as sink, h5py.File(sink, "w", userblock_size=user_block) as file:
+        yield file
+
+
+def dataset_in(group: h5py.Group, name: str) -> h5py.Dataset:
+    """A dataset by name. Raises KeyError when there is none."""
+    found = group[name]
+    if not isinstance(found, h5py.Dataset):
+        raise KeyError(f"{name} is not a dataset")
+    return found
+
+
+def group_in(group: h5py.Group, name: str) -> h5py.Group:
+    """A group by name. Raises KeyError when there is none."""
+    found = group[name]
+    if not isinstance(found, h5py.Group):
+        raise KeyError(f"{name} is not a group")
+    return found
+
+
+def text_in(group: h5py.Group, name: str) -> str:
+    """A text by the name of its dataset. Raises KeyError when there is none."""
+    return str(dataset_in(group, name).asstr()[()])
 
 
 def storage_options(

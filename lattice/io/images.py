@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import tifffile
 
+from lattice.io.optional import require
 from lattice.io.segmentation import (
     Triple,
     largest_piece,
@@ -95,8 +96,9 @@ def bone_from_image(geometry: Geometry, lattice: Lattice) -> np.ndarray:
     if geometry.image is None:
         raise InputError('geometry.image: kind = "image" needs the path of an image')
     image = read_image(Path(geometry.image), geometry.image_voxel)
-    shape = lattice.shape[::-1]
-    origin = geometry.image_origin[::-1]
+    nx, ny, nz = lattice.shape
+    ox, oy, oz = geometry.image_origin
+    shape, origin = (nz, ny, nx), (oz, oy, ox)
     _check_extent(image, origin, lattice)
     values = image.values
     if geometry.smooth > 0:
@@ -104,14 +106,14 @@ def bone_from_image(geometry: Geometry, lattice: Lattice) -> np.ndarray:
     level = otsu(values) if geometry.threshold is None else geometry.threshold
     grey = resample(values, image.voxel_um, origin, lattice.voxel, shape)
     bone = grey > level
-    if not bone.any():
-        raise InputError(
-            f"geometry.threshold: {image.source} has no voxel above {level:g} in the part taken "
-            f"(grey values {grey.min():g} to {grey.max():g}): lower it or move image_origin"
-        )
     if geometry.largest_component:
         whole = largest_piece(values > level)
         bone = touching(bone, nearest(whole, image.voxel_um, origin, lattice.voxel, shape))
+    if not bone.any():
+        raise InputError(
+            f"geometry.threshold: {image.source} has no bone above {level:g} in the part taken "
+            f"(grey values {grey.min():g} to {grey.max():g}): lower it or move image_origin"
+        )
     return bone.astype(np.uint8)
 
 
@@ -157,7 +159,8 @@ def _reader(path: Path) -> Callable[[Path, str], _Raw]:
 
 
 def _voxel(raw: _Raw, given: float | None, path: Path) -> Triple:
-    voxel = (float(given),) * 3 if given is not None else raw.voxel_um
+    size = None if given is None else float(given)
+    voxel = raw.voxel_um if size is None else (size, size, size)
     if voxel is None:
         raise InputError(
             f"geometry.image_voxel: {path} does not tell the size of its voxels: give it, for "
@@ -230,7 +233,7 @@ def _tiff_voxel(tiff: tifffile.TiffFile) -> Triple | None:
         return _ome_voxel(tiff.ome_metadata)
     notes = tiff.imagej_metadata or {}
     scale = MICROMETRES.get(str(notes.get("unit", "")).strip().lower())
-    tags = tiff.pages[0].tags
+    tags = tiff.pages.first.tags
     if scale is None or "spacing" not in notes or "XResolution" not in tags:
         return None
     sizes = [tags[name].value for name in ("YResolution", "XResolution")]
@@ -291,33 +294,28 @@ def _read_hdf5(path: Path, name: str) -> _Raw:
         dataset: Any = file[name]
         _refuse_absurd(path, dataset.shape, dataset.dtype, path.stat().st_size)
         # The attribute that ilastik, Fiji and BigDataViewer write, in the order of the axes.
-        size = dataset.attrs.get("element_size_um")
-        voxel = tuple(float(v) for v in size) if size is not None and len(size) == 3 else None
-        return _Raw(dataset[()], voxel)
+        size: Any = dataset.attrs.get("element_size_um")
+        if size is None or len(size) != 3:
+            return _Raw(dataset[()], None)
+        return _Raw(dataset[()], (float(size[0]), float(size[1]), float(size[2])))
 
 
 def _read_itk(path: Path, _: str) -> _Raw:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise InputError(
-            f"geometry.image: {path.name} needs SimpleITK: install it with "
-            "`pip install 'osteolattice[images]'`, or convert the image to TIFF"
-        ) from error
-    reader = SimpleITK.ImageFileReader()
+    itk = require("SimpleITK", f"geometry.image: {path.name}", "images")
+    reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     if reader.GetNumberOfComponents() != 1 or reader.GetDimension() != 3:
         raise InputError(f"geometry.image: {path} is not a grey image with three axes: convert it")
-    pixel = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+    pixel = itk.GetPixelIDValueAsString(reader.GetPixelID())
     bits = re.search(r"(\d+)-bit", pixel)
     width = int(bits[1]) // 8 if bits else 1
     _refuse_absurd(path, (*reader.GetSize(), width), np.dtype(np.uint8), _stored_bytes(path))
     image = reader.Execute()
-    spacing = image.GetSpacing()
+    x, y, z = image.GetSpacing()
     # Writers that know nothing about the voxels leave the formats' default of 1 mm.
-    voxel = None if spacing == (1.0, 1.0, 1.0) else tuple(1e3 * s for s in spacing[::-1])
-    return _Raw(SimpleITK.GetArrayFromImage(image), voxel)
+    voxel = None if (x, y, z) == (1.0, 1.0, 1.0) else (1e3 * z, 1e3 * y, 1e3 * x)
+    return _Raw(itk.GetArrayFromImage(image), voxel)
 
 
 def _stored_bytes(path: Path) -> int:

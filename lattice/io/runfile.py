@@ -22,11 +22,14 @@ import numpy as np
 
 from lattice.io import vtkhdf
 from lattice.io.files import explain_os_error, new_hdf5, replacing, sync_folder, write_text
+from lattice.io.lock import NAME as LOCK_NAME
 from lattice.io.lock import RunLock
 from lattice.io.runread import NAME, PARTS, SCHEMA, RunFile
 from lattice.io.vtkhdf import Part
 from lattice.model.errors import InputError
 from lattice.model.structure import Model
+
+Scalar = float | int | np.number
 
 FLUSH_SHARE = 0.02  # of the time that may go into rewriting the master
 
@@ -65,17 +68,15 @@ class RunWriter:
         when the folder holds anything, StorageError when it cannot be written.
         """
         vtkhdf.array_specs(model)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"{folder} exists and is never overwritten: go on with "
-                f"`osteolattice resume {folder}` or choose another folder with --out"
-            )
+        _refuse_occupied(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain_os_error(folder, error) from error
         about = {"schema": SCHEMA, "seed": int(seed), "provenance": dict(provenance)}
         run = cls(folder, model, RunLock(folder), about)
+        # Another process may have begun here between the first look and the lock.
+        run._guarded(_refuse_occupied, folder)
         run._units = dict(units or {})
         run._guarded(run._start)
         return run
@@ -103,6 +104,7 @@ class RunWriter:
         lock = RunLock(folder)
         try:
             old = RunFile.open(folder)
+            old.check_parts()
         except BaseException:
             lock.release()
             raise
@@ -164,7 +166,7 @@ class RunWriter:
         self._next_part += 1
         return path
 
-    def add_row(self, time_h: float, values: Mapping[str, float]) -> None:
+    def add_row(self, time_h: float, values: Mapping[str, Scalar]) -> None:
         """Adds one moment to the time series. A row at the time of the last one replaces it.
 
         A name that is new is NaN before, one that is absent is NaN here. Raises ValueError when
@@ -235,7 +237,8 @@ class RunWriter:
             replacing(self.folder / NAME) as temporary,
             new_hdf5(temporary) as file,
         ):
-            self._write_series(file)
+            series = {n: (np.array(v), self._unit(n)) for n, v in self._series.items()}
+            write_series(file, self.model.text, self._about, np.array(self._times), series)
             if self._parts and self._joined:
                 vtkhdf.write_joined(
                     file, self.model.lattice, self._specs, self._states, self._parts
@@ -245,16 +248,6 @@ class RunWriter:
                     file, self.model.lattice, self._specs, self._states, self._parts, self.folder
                 )
                 file["parts"] = json.dumps([p.path.name for p in self._parts for _ in p.times])
-
-    def _write_series(self, file: h5py.File) -> None:
-        file["config"] = self.model.text
-        file["about"] = json.dumps(self._about)
-        group = file.create_group("series")
-        group["time"] = np.array(self._times, dtype=np.float64)
-        group["time"].attrs["unit"] = "hour"
-        for name, column in self._series.items():
-            group[name] = np.array(column, dtype=np.float64)
-            group[name].attrs["unit"] = self._unit(name)
 
     def _unit(self, name: str) -> str:
         if name in self._units:
@@ -289,3 +282,29 @@ class RunWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name != LOCK_NAME for path in folder.iterdir())
+    ):
+        raise InputError(
+            f"{folder} exists and is never overwritten: go on with "
+            f"`osteolattice resume {folder}` or choose another folder with --out"
+        )
+
+
+def write_series(
+    file: h5py.File,
+    config: str,
+    about: Mapping[str, Any],
+    time_h: np.ndarray,
+    series: Mapping[str, tuple[np.ndarray, str]],
+) -> None:
+    """Writes all of a run file but its snapshots: configuration, provenance and time series."""
+    file["config"] = config
+    file["about"] = json.dumps(dict(about))
+    group = file.create_group("series")
+    for name, (values, unit) in {"time": (time_h, "hour"), **series}.items():
+        group[name] = np.asarray(values, dtype=np.float64)
+        group[name].attrs["unit"] = unit

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lattice.io.files import dataset_in, group_in, text_in
 from lattice.io.vtkhdf import CELL_DATA, GROUP, Part
 from lattice.model.errors import DamagedFileError, InputError
 
@@ -59,18 +60,18 @@ class RunFile:
         with _reading(path) as file:
             if "about" not in file or "series" not in file:
                 raise InputError(f"{path} is not a run of osteolattice: name a run folder")
-            about = json.loads(file["about"][()])
+            about = json.loads(text_in(file, "about"))
             if about["schema"] > SCHEMA:
                 raise InputError(
                     f"{path} was written by a newer osteolattice (schema {about['schema']}, this "
                     f"one reads {SCHEMA}): install the newer version"
                 )
-            series = _series(file["series"])
+            series = _series(group_in(file, "series"))
             return cls(
                 path=path,
                 series_time=series.pop("time")[0],
                 series=series,
-                config=file["config"].asstr()[()],
+                config=text_in(file, "config"),
                 about=about,
                 **_snapshots(path, file),
             )
@@ -95,23 +96,31 @@ class RunFile:
 
         Raises IndexError without such a snapshot, DamagedFileError when it cannot be read.
         """
-        index = range(len(self.times))[index]
-        path, at = self.path, index
+        path, at = self.path, range(len(self.times))[index]
         for part in self.parts:
             path = part.path
             if at < part.frames:
                 break
             at -= part.frames
-        # A run that has finished since it was opened has moved its snapshots into run.h5.
-        if not path.is_file() and self.parts:
-            path, at = self.path, index
+        if self.parts and not path.is_file():
+            # A run that has finished since it was opened has moved its snapshots into run.h5.
+            now = RunFile.open(self.path)
+            now.check_parts()
+            return now.snapshot(index)
         with _reading(path) as file:
-            group = file[CELL_DATA]
-            if group[next(iter(self.arrays))].is_virtual:
+            return {name: dataset_in(file, f"{CELL_DATA}/{name}")[at] for name in self.arrays}
+
+    def check_parts(self) -> None:
+        """Raises DamagedFileError when a file that holds snapshots is missing.
+
+        HDF5 itself would show zeros in its place.
+        """
+        for part in self.parts:
+            if not part.path.is_file():
                 raise DamagedFileError(
-                    f"{self.folder / PARTS} lacks snapshots that {self.path} names"
+                    f"{part.path} is missing: put back this snapshot of {self.path} from a copy, "
+                    "or run again from the configuration"
                 )
-            return {name: group[name][at] for name in self.arrays}
 
     @property
     def folder(self) -> Path:
@@ -146,17 +155,17 @@ def _series(group: h5py.Group) -> dict[str, tuple[np.ndarray, str]]:
 def _snapshots(path: Path, file: h5py.File) -> dict[str, Any]:
     if GROUP not in file:
         return {"times": (), "arrays": {}, "states": (), "shape": None, "voxel_um": None}
-    group = file[GROUP]
-    data = group["CellData"]
-    times = tuple(group["Steps/Values"][()].tolist())
-    nx, ny, nz = (int(n) for n in group.attrs["WholeExtent"][1::2])
-    names = json.loads(data["cells"].attrs["state_names_json"]) if "cells" in data else []
+    attributes: Any = group_in(file, GROUP).attrs
+    data = {name: dataset_in(file, f"{CELL_DATA}/{name}") for name in group_in(file, CELL_DATA)}
+    times = tuple(np.asarray(dataset_in(file, f"{GROUP}/Steps/Values")[()]).tolist())
+    nx, ny, nz = (int(n) for n in attributes["WholeExtent"][1::2])
+    names = json.loads(str(data["cells"].attrs["state_names_json"])) if "cells" in data else []
     return {
         "times": times,
-        "arrays": {name: str(data[name].attrs["unit"]) for name in data},
+        "arrays": {name: str(array.attrs["unit"]) for name, array in data.items()},
         "states": tuple(names),
         "shape": (nx, ny, nz),
-        "voxel_um": float(group.attrs["Spacing"][0]),
+        "voxel_um": float(attributes["Spacing"][0]),
         "parts": _parts(path.parent / PARTS, file, times),
     }
 
@@ -164,7 +173,7 @@ def _snapshots(path: Path, file: h5py.File) -> dict[str, Any]:
 def _parts(folder: Path, file: h5py.File, times: tuple[float, ...]) -> tuple[Part, ...]:
     if "parts" not in file:
         return ()
-    frames = zip(json.loads(file["parts"][()]), times, strict=True)
+    frames = zip(json.loads(text_in(file, "parts")), times, strict=True)
     return tuple(
         Part(folder / name, tuple(t for _, t in group))
         for name, group in groupby(frames, key=lambda frame: frame[0])

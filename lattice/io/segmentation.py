@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -76,7 +77,7 @@ def otsu(values: np.ndarray) -> float:
 
 def largest_piece(bone: np.ndarray) -> np.ndarray:
     """The largest 26-connected piece of a mask; among equals the first in memory."""
-    labels, count = ndimage.label(bone, structure=np.ones((3, 3, 3)))
+    labels, count = _pieces(bone)
     if count <= 1:
         return bone
     sizes = np.bincount(labels.ravel())
@@ -86,11 +87,17 @@ def largest_piece(bone: np.ndarray) -> np.ndarray:
 
 def touching(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """The 26-connected pieces of a mask that hold at least one voxel of `seeds`."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    labels, count = _pieces(mask)
     kept = np.zeros(count + 1, bool)
     kept[labels[seeds]] = True
     kept[0] = False
     return kept[labels]
+
+
+def _pieces(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """A number for each 26-connected piece, 0 outside, and how many there are."""
+    found: Any = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    return found
 
 
 def smoothed(values: np.ndarray, voxel: Triple, deviation: float) -> np.ndarray:
@@ -116,7 +123,7 @@ def resample(
         )
         part = np.moveaxis(result, axis, 0)[first : first + weights.shape[1]]
         flat = np.ascontiguousarray(part, dtype=np.float32).reshape(part.shape[0], -1)
-        done = (weights @ flat).reshape(weights.shape[0], *part.shape[1:])
+        done = (weights @ flat).reshape(shape[axis], *part.shape[1:])
         result = np.moveaxis(done, 0, axis)
     return np.ascontiguousarray(result)
 
@@ -135,7 +142,7 @@ def nearest(
 
 def _weights(
     count: int, voxel: float, origin: float, spacing: float, cells: int
-) -> tuple[sparse.csr_array, int]:
+) -> tuple[Any, int]:
     """Rows: lattice voxels; columns: the image voxels from `first` on that they need."""
     edges = (origin + spacing * np.arange(cells + 1)) / voxel
     if spacing >= voxel:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from lattice.engine.declare import MATRIX_ONE, local_cytokines
-from lattice.io.files import storage_options
+from lattice.io.files import dataset_in, group_in, storage_options
 from lattice.model.errors import InputError
 from lattice.model.structure import Lattice, Model
 
@@ -125,7 +125,7 @@ def describe_array(dataset: h5py.Dataset, spec: ArraySpec, states: Sequence[str]
     if spec.name == "cells":
         dataset.attrs["state_names"] = np.array(states, dtype=h5py.string_dtype())
         dataset.attrs["state_names_json"] = json.dumps(list(states))
-    offsets = dataset.file[f"{GROUP}/Steps/CellDataOffsets"]
+    offsets = group_in(dataset.file, f"{GROUP}/Steps/CellDataOffsets")
     offsets[spec.name] = np.arange(dataset.shape[0], dtype=np.int64)
 
 
@@ -198,18 +198,18 @@ def write_joined(
         at = 0
         for part in parts:
             with h5py.File(part.path, "r", locking=False) as other:
-                source = other[f"{CELL_DATA}/{spec.name}"]
+                source = dataset_in(other, f"{CELL_DATA}/{spec.name}")
                 if target is None:
-                    target = _like(group, source, len(times))
+                    target = _like(group, spec.name, source, len(times))
                 _copy_chunks(source, target, at, part.frames)
             at += part.frames
         if target is not None:
             describe_array(target, spec, states)
 
 
-def _like(group: h5py.Group, source: h5py.Dataset, frames: int) -> h5py.Dataset:
+def _like(group: h5py.Group, name: str, source: h5py.Dataset, frames: int) -> h5py.Dataset:
     return group.create_dataset(
-        source.name.rsplit("/", 1)[-1],
+        name,
         shape=(frames, *source.shape[1:]),
         dtype=source.dtype,
         chunks=source.chunks,

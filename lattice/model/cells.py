@@ -99,7 +99,7 @@ def _seedings(context: Context, state: str, written: Any) -> tuple[Seeding, ...]
             table["fraction"],
             exact("number"),
             key=f"{key}.fraction",
-            high=1,
+            high=1.0,
         )
         age = context.numbers.add(
             f"{prefix}.age",

@@ -15,7 +15,7 @@ def check_model(model: Model, document: Document) -> None:
     for rule in model.rules:
         _check_rule_places(rule, states, document)
     for state in model.states:
-        _check_seeding_places(state, document)
+        _check_seeding_places(model, state, document)
         _check_fates(model, state, states, document)
     _check_seeding_sums(model, document)
     _check_kills(model, states, document)
@@ -45,23 +45,24 @@ def _check_rule_places(rule: Rule, states: dict[str, State], document: Document)
         )
 
 
-def _check_seeding_places(state: State, document: Document) -> None:
+def _check_seeding_places(model: Model, state: State, document: Document) -> None:
     for index, seeding in enumerate(state.seeding):
-        if not _seeded_voxels(state, seeding.where) <= voxels_of(state.lives):
+        if not _seeded_voxels(model, seeding.where) <= voxels_of(state.lives):
             key = f"state.{state.name}.seeding" + (f".{index}" if len(state.seeding) > 1 else "")
             problem = f'"{state.name}" lives in {_list(state.lives)}, not in {seeding.where}'
             hint = f'write where = "{sorted(state.lives)[0]}"'
             raise document.refuse(f"{key}.where", f"{problem}; {hint}")
 
 
-def _seeded_voxels(state: State, where: str) -> frozenset[str]:
-    """"everywhere" means wherever the state may live."""
-    return voxels_of(state.lives if where == "everywhere" else frozenset({where}))
+def _seeded_voxels(model: Model, where: str) -> frozenset[str]:
+    """Without bone, everywhere is the marrow."""
+    if where != "everywhere":
+        return voxels_of(frozenset({where}))
+    everywhere = frozenset({"marrow", "surface", "bone"})
+    return everywhere - {"bone"} if model.geometry.kind == "empty" else everywhere
 
 
-def _check_fates(
-    model: Model, state: State, states: dict[str, State], document: Document
-) -> None:
+def _check_fates(model: Model, state: State, states: dict[str, State], document: Document) -> None:
     key = f"state.{state.name}"
     if state.when_filled and not sum(model.values[n] for _, n in state.when_filled) > 0:
         raise document.refuse(f"{key}.when_filled", "all weights are 0; write one above 0")
@@ -82,7 +83,7 @@ def _check_seeding_sums(model: Model, document: Document) -> None:
         for seeding in state.seeding:
             fraction = model.values[seeding.fraction]
             last = f"state.{state.name}.seeding"
-            for voxels in _seeded_voxels(state, seeding.where):
+            for voxels in _seeded_voxels(model, seeding.where):
                 shares[voxels] += fraction
     for voxels, total in shares.items():
         if total > 1 + 1e-9:

@@ -13,7 +13,7 @@ __all__ = ["ARRAYS", "GEOMETRY_KEYS", "SECTIONS", "SOLVER_SCHEMES", "TOP", "json
 
 PLACES = ("marrow", "surface", "bone")
 SEED_PLACES = (*PLACES, "everywhere")
-SOLVER_SCHEMES = ("auto", "direct", "iterative")
+SOLVER_SCHEMES = ("auto", "one_pole", "two_half_steps")
 
 NAME = Text("Name, used in rules and in dotted names of numbers.", name=True)
 REFERENCE = Text(name=True)
@@ -187,7 +187,7 @@ ARRAYS: dict[str, Record] = {
     "rule": Record(
         {
             "name": NAME,
-            "from": Either((REFERENCE, ListOf(REFERENCE, 2, 2)), "One reactant, or two that touch."),
+            "from": Either((REFERENCE, ListOf(REFERENCE, 2, 2)), "One state, or two that touch."),
             "to": Either((REFERENCE, ListOf(REFERENCE, 2, 2)), "One product for each reactant."),
             "move": Text("The state that moves.", name=True),
             "through": ListOf(REFERENCE, doc="States that give way to it, besides empty."),
@@ -239,7 +239,7 @@ ARRAYS: dict[str, Record] = {
                 },
                 ("states", "fraction"),
             ),
-            "factor": MapOf(Quantity("A factor.", "0.1"), "Rules or dotted numbers, each a factor."),
+            "factor": MapOf(Quantity("A factor.", "0.1"), "Rules or dotted numbers."),
             "source": Record(
                 {
                     "cytokine": REFERENCE,

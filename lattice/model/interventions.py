@@ -41,13 +41,17 @@ def read_intervention(
 
 def _schedule(context: Context, key: str, table: dict[str, Any], *, pulses: bool) -> Schedule:
     add, time = context.numbers.add, exact("time")
+
+    def given(word: str) -> bool:
+        return word in table or context.numbers.given(f"{key}.{word}")
+
     for word in ("every", "at"):
-        if word in table and not pulses:
+        if given(word) and not pulses:
             problem = "only a kill comes in pulses; remove this key, and write from and until"
             raise context.document.refuse(f"{key}.{word}", problem)
     if "at" in table:
         for word in ("every", "from", "until"):
-            if word in table:
+            if given(word):
                 problem = "the times stand in at already; remove this key"
                 raise context.document.refuse(f"{key}.{word}", problem)
     start = add(f"{key}.from", table.get("from", "0 h"), time, default="from" not in table)
@@ -67,7 +71,7 @@ def _kill(
         problem = "a voxel without a cell cannot be killed; write the names of states"
         raise context.document.refuse(f"{key}.kill.states", problem)
     fraction = context.numbers.add(
-        f"{key}.kill.fraction", table["fraction"], exact("number"), high=1
+        f"{key}.kill.fraction", table["fraction"], exact("number"), high=1.0
     )
     cluster = None
     if "cluster" in table:

@@ -102,9 +102,7 @@ class Integer:
         return str(max(1, self.low))
 
     def schema(self) -> dict[str, Any]:
-        return _described(
-            {"type": "integer", "minimum": self.low, "maximum": self.high}, self.doc
-        )
+        return _described({"type": "integer", "minimum": self.low, "maximum": self.high}, self.doc)
 
 
 @dataclass(frozen=True)
@@ -212,9 +210,7 @@ class MapOf:
         return "{ name = " + self.item.example() + " }"
 
     def schema(self) -> dict[str, Any]:
-        return _described(
-            {"type": "object", "additionalProperties": self.item.schema()}, self.doc
-        )
+        return _described({"type": "object", "additionalProperties": self.item.schema()}, self.doc)
 
 
 @dataclass(frozen=True)

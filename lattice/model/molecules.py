@@ -41,8 +41,8 @@ def read_cytokine(
         problem = 'this key is missing; write diffusion = "30 um^2/s", or systemic = true'
         raise document.refuse(f"{key}.diffusion", problem)
     for unused in ("diffusion", "in_bone"):
-        if systemic and unused in table:
-            problem = "a systemic cytokine is well mixed; remove this key, or write systemic = false"
+        if systemic and (unused in table or context.numbers.given(f"{key}.{unused}")):
+            problem = "a systemic cytokine is well mixed; remove this key or systemic"
             raise document.refuse(f"{key}.{unused}", problem)
     number = exact("number")
     concentration = AmountOf(name, "concentration")
@@ -61,7 +61,7 @@ def read_cytokine(
             f"{key}.in_bone",
             table.get("in_bone", 1),
             number,
-            high=1,
+            high=1.0,
             default="in_bone" not in table,
         ),
         decay=_decay(context, key, table),
@@ -146,8 +146,6 @@ def _side(context: Context, text: str, key: str) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(count.items()))
 
 
-def _constant(
-    context: Context, name: str, written: Any, side: tuple[tuple[str, int], ...]
-) -> str:
+def _constant(context: Context, name: str, written: Any, side: tuple[tuple[str, int], ...]) -> str:
     dimension = concentration_power(sum(n for _, n in side))
     return context.numbers.add(name, written, (Form(dimension, dimension.unit),))

@@ -49,6 +49,7 @@ class AmountOf:
 @dataclass
 class _Pending:
     key: str
+    raw: Any
     written: str
     quantity: Quantity
     meaning: tuple[Form, ...] | AmountOf
@@ -99,11 +100,12 @@ class Numbers:
 
     document: Document
     _pending: dict[str, _Pending] = field(default_factory=dict)
+    _unbounded: dict[str, Parameter] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
 
     def names(self) -> list[str]:
         """The names collected so far."""
-        return sorted(self._pending)
+        return sorted({**self._pending, **self._unbounded})
 
     def given(self, name: str) -> bool:
         """Is a value for this name set by an override?"""
@@ -132,23 +134,23 @@ class Numbers:
         key, file = key or name, self.document.file_of(key or name)
         if self.given(name):
             written, default, reads, file = self.document.numbers[name], False, None, OVERRIDE
-            self.document.files[name] = OVERRIDE
             key, meaning = name, override or meaning
             self._used.add(name)
-        if name in self._pending:
+        if name in self._pending or name in self._unbounded:
             raise self.document.refuse(key, "this number has a name twice; rename one of the two")
-        if isinstance(written, float) and math.isinf(written):
-            parsed = Quantity(Fraction(0), (0, 0, 0, 0), bare=True)
-            reads = _infinite
-        else:
-            try:
-                parsed = units.parse(written)
-            except UnitError as error:
-                example = _example(meaning)
-                raise self.document.refuse(key, f"{error}; write it as {example}") from None
+        if default and isinstance(written, float) and math.isinf(written):
+            self._unbounded[name] = Parameter(name, math.inf, "1", "(default)")
+            return name
+        try:
+            parsed = units.parse(written)
+        except UnitError as error:
+            problem = f"{error}; write it as {_example(meaning)}"
+            raise self.document.refuse(key, problem) from None
         text = "(default)" if default else str(written)
+        if reads is not None:
+            text = f"{key.rpartition('.')[2]} {text}"
         self._pending[name] = _Pending(
-            key, text, parsed, meaning, low, high, reads, "" if default else file, positive
+            key, written, text, parsed, meaning, low, high, reads, "" if default else file, positive
         )
         return name
 
@@ -165,20 +167,17 @@ class Numbers:
         """
         self._refuse_unused()
         amounts = self.amounts(cytokines)
-        result = {}
-        for name in sorted(self._pending):
-            item = self._pending[name]
+        result = dict(self._unbounded)
+        for name, item in self._pending.items():
             value, unit = self._convert(item, amounts, cytokines)
             result[name] = Parameter(name, value, unit, item.written, file=item.file)
-        return self._with_sources(result)
+        return self._with_sources(dict(sorted(result.items())))
 
     def _refuse_unused(self) -> None:
         for name in self.document.numbers:
             if name not in self._used:
-                hint = did_you_mean(name, self._pending) if self._pending else "there are none"
-                self.document.files[name] = OVERRIDE
-                shown = name if name.isprintable() else ascii(name)
-                raise self.document.refuse(shown, f"no number of the model has this name; {hint}")
+                hint = did_you_mean(name, self.names())
+                raise self.document.refuse(name, f"no number of the model has this name; {hint}")
 
     def amounts(
         self, cytokines: dict[str, tuple[Fraction | None, bool]]
@@ -191,7 +190,7 @@ class Numbers:
                 result[name] = "mass"
                 continue
             if mass and (mole or needs_moles):
-                reason = f"{show(mole.written)} as moles" if mole else "a reaction needs moles"
+                reason = f"{show(mole.raw)} as moles" if mole else "a reaction needs moles"
                 raise self.document.refuse(
                     f"cytokine.{name}.molar_mass",
                     f"{mass.key} is written as a mass and {reason}; write molar_mass = "
@@ -227,26 +226,22 @@ class Numbers:
             if item.written == "(default)":
                 form = forms[0]
             else:
-                form = _match(self.document, item.key, item.written, item.quantity, forms)
+                form = _match(self.document, item.key, item.raw, item.quantity, forms)
             molar_mass = cytokines[meaning.cytokine][0]
             if molar_mass is not None and form.dimension is in_moles:
                 value *= molar_mass
         else:
-            if item.reads is _infinite:
-                form = meaning[0]
-            else:
-                form = _match(self.document, item.key, item.written, item.quantity, meaning)
+            form = _match(self.document, item.key, item.raw, item.quantity, meaning)
             unit, value = form.unit, value * form.factor
         return self._in_range(item, value), unit
 
     def _in_range(self, item: _Pending, value: Fraction) -> float:
         number = float(value) if abs(value) < 10**300 else math.inf
-        if item.reads is not _infinite:
-            self._check_range(item, number)
+        self._check_range(item, number)
         return item.reads(number) if item.reads else number
 
     def _check_range(self, item: _Pending, number: float) -> None:
-        written = show(item.written)
+        written = show(item.raw)
         if not abs(number) <= _LARGEST:
             raise self.document.refuse(item.key, f"{written} is too large; write a smaller one")
         if item.positive and not number > 0:
@@ -280,10 +275,6 @@ class Numbers:
                     found.file,
                 )
         return parameters
-
-
-def _infinite(_: float) -> float:
-    return math.inf
 
 
 def _matching(pattern: str, names: Iterable[str]) -> list[str]:

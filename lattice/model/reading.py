@@ -18,7 +18,8 @@ from .units import show
 __all__ = ["OVERRIDE", "Document", "read_file", "read_text"]
 
 OVERRIDE = "--set"
-_LARGEST_FILE = 10_000_000
+_LARGEST_FILE = 1_000_000
+_LONGEST_LINE = 10_000
 _LARGEST_COUNT_OF_FILES = 200
 _PLAIN_KEYS = {
     # Keys of named tables that hold no number of the model: an override replaces them in the tree.
@@ -52,9 +53,7 @@ class Document:
     def refuse(self, key: str, problem: str) -> InputError:
         """The error about a key: "<file>: <key>: <problem>" with the line where it is known."""
         file = self.file_of(key)
-        line = _line_of(self._texts.get(file, ""), key)
-        place = f"{file}:{line}" if line else file
-        return InputError(f"{place}: {key}: {problem}")
+        return _error(self._texts.get(file, ""), file, key, problem)
 
     def folder_of(self, key: str) -> str:
         """The folder that a relative path in this key refers to."""
@@ -106,9 +105,7 @@ def _include(document: Document, path: str, chain: tuple[str, ...], seen: list[s
     _add(document, text, file, (*chain, os.path.realpath(path)), seen)
 
 
-def _add(
-    document: Document, text: str, file: str, chain: tuple[str, ...], seen: list[str]
-) -> None:
+def _add(document: Document, text: str, file: str, chain: tuple[str, ...], seen: list[str]) -> None:
     document._texts[file] = text
     content = _parse(text, file)
     refuse = _refusal(document, file)
@@ -127,13 +124,15 @@ def _add(
 
 def _refusal(document: Document, file: str) -> Callable[[str, str], InputError]:
     def refuse(key: str, problem: str) -> InputError:
-        line = _line_of(document._texts.get(file, ""), key)
-        return InputError(f"{file}:{line}: {key}: {problem}" if line else f"{file}: {key}: {problem}")
+        return _error(document._texts.get(file, ""), file, key, problem)
 
     return refuse
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
+    # A key with very many dots takes the parser a time that grows with their square.
+    if len(text) > _LARGEST_FILE or any(len(x) > _LONGEST_LINE for x in text.splitlines()):
+        raise InputError(f"{file}: this is too long for a model file; write shorter lines")
     try:
         return tomllib.loads(text, parse_float=Decimal)
     except RecursionError:
@@ -243,12 +242,23 @@ def _apply(document: Document, key: str, value: Any) -> None:
         if table is not None and last in _PLAIN_KEYS[head]:
             _update(document, table, {last: value}, f"{head}.{name}", OVERRIDE)
         else:
-            document.numbers[key] = value
+            _set_number(document, key, value)
     elif head in ARRAYS or head == "matrix":
-        document.numbers[key] = value
+        _set_number(document, key, value)
     else:
         hint = did_you_mean(head, [*SECTIONS, *ARRAYS, "name"])
         raise InputError(f"{OVERRIDE}: {_printable(key)}: this key is not known; {hint}")
+
+
+def _set_number(document: Document, key: str, value: Any) -> None:
+    document.numbers[key] = value
+    document.files[key] = OVERRIDE
+
+
+def _error(text: str, file: str, key: str, problem: str) -> InputError:
+    line = _line_of(text, key)
+    place = f"{file}:{line}" if line else file
+    return InputError(f"{place}: {_printable(key)}: {problem}")
 
 
 def _line_of(text: str, key: str) -> int | None:

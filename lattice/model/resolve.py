@@ -18,7 +18,15 @@ from .reading import Document, read_file, read_text
 from .responses import Context
 from .rules import read_rule
 from .static import read_geometry, read_lattice, read_output, read_solver, read_time
-from .structure import EMPTY, Cytokine, Intervention, Matrix, Model, Parameter, Reaction, Rule, State
+from .structure import (
+    EMPTY,
+    Cytokine,
+    Intervention,
+    Matrix,
+    Model,
+    Rule,
+    State,
+)
 from .writing import to_toml
 
 __all__ = ["load", "loads"]
@@ -140,7 +148,11 @@ def _matrix(
         return None
     table = table or {}
     lag = numbers.add(
-        "matrix.lag", table.get("lag", "2 day"), exact("time"), positive=True, default=not table.get("lag")
+        "matrix.lag",
+        table.get("lag", "2 day"),
+        exact("time"),
+        positive=True,
+        default="lag" not in table,
     )
     return Matrix(lag, **{k: v for k, v in table.items() if k != "lag"})
 

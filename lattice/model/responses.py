@@ -99,6 +99,9 @@ def _read_response(context: Context, item: dict[str, Any], prefix: str, key: str
     if at_key not in item and not context.numbers.given(f"{prefix}.{at_key}"):
         problem = f'a response of shape "{shape}" needs this key; write {at_key} = ...'
         raise context.document.refuse(f"{key}.{at_key}", problem)
+    if shape != "hill" and context.numbers.given(f"{prefix}.power"):
+        problem = f'a response of shape "{shape}" has no power; write {at_key}, floor or ceiling'
+        raise context.document.refuse(f"{prefix}.power", problem)
     ceiling = math.inf if shape == "linear" and item["effect"] == "increases" else 1
     add = context.numbers.add
     number = exact("number")
@@ -118,7 +121,7 @@ def _read_response(context: Context, item: dict[str, Any], prefix: str, key: str
             item.get("power", 1),
             number,
             key=f"{key}.power",
-            high=20,
+            high=20.0,
             positive=True,
             default="power" not in item,
         ),

@@ -73,7 +73,8 @@ def _kind(context: Context, key: str, table: dict[str, Any]) -> Kind:
 def _refuse_foreign_keys(context: Context, key: str, kind: Kind, table: dict[str, Any]) -> None:
     for name in table:
         if name not in _KEYS[kind] | _COMMON:
-            instead = "speed" if (kind, name) == ("move", "rate") else ", ".join(sorted(_KEYS[kind]))
+            others = ", ".join(sorted(_KEYS[kind]))
+            instead = "speed" if (kind, name) == ("move", "rate") else others
             problem = f"a {kind} rule does not use this key; write {instead} instead"
             raise context.document.refuse(f"{key}.{name}", problem)
     if table.get("keep_age") and table.get("reset_age"):
@@ -123,9 +124,7 @@ def _carries(
     return usual_carries(reactants, products)
 
 
-def usual_carries(
-    reactants: tuple[str, ...], products: tuple[str, ...]
-) -> tuple[int | None, ...]:
+def usual_carries(reactants: tuple[str, ...], products: tuple[str, ...]) -> tuple[int | None, ...]:
     """Whose age each product keeps: the same state at the same place, then a state that moved."""
     carries: list[int | None] = [
         i if product == reactants[i] else None for i, product in enumerate(products)
@@ -150,10 +149,10 @@ def _numbers(context: Context, key: str, kind: Kind, table: dict[str, Any]) -> d
         problem = f"this rule {found} {choice}" if kind == "site" else "this key is missing"
         raise context.document.refuse(f"{key}.{rate_key}", f"{problem}; write {example}")
     if after is not None and table.get("when"):
-        problem = "a clock fires at its time whatever else happens; remove this key, or write a rate"
+        problem = "a clock fires at its time in any case; remove this key, or write a rate"
         raise context.document.refuse(f"{key}.when", problem)
     matrix = {
-        name: optional(f"{key}.{name}", table.get(name), exact("number"), high=1)
+        name: optional(f"{key}.{name}", table.get(name), exact("number"), high=1.0)
         for name in ("needs_matrix", "forbids_matrix", "consumes_matrix")
     }
     return {
@@ -178,6 +177,6 @@ def _toward(context: Context, key: str, table: dict[str, Any] | None) -> Toward 
         default="half" not in table,
     )
     strength = context.numbers.add(
-        f"{key}.strength", table["strength"], exact("number"), low=-100, high=100
+        f"{key}.strength", table["strength"], exact("number"), low=-100.0, high=100.0
     )
     return Toward(Signal("cytokine", cytokine), strength, half)

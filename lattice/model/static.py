@@ -1,4 +1,4 @@
-"""The sections of a model file that hold no numbers of the model: lattice, geometry, time, output."""
+"""The sections that hold no numbers of the model: lattice, geometry, time, output, solver."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def read_lattice(document: Document) -> tuple[Lattice, Fraction]:
     """The lattice, and the exact edge of a voxel in um."""
     table = document.tables.get("lattice")
     if table is None:
-        raise document.refuse("lattice", 'this table is missing; write [lattice] and voxel = "10 um"')
+        raise document.refuse(
+            "lattice", "this table is missing; write [lattice] with shape and voxel"
+        )
     x, y, z = table["shape"]
     if x * y * z > _MOST_VOXELS:
         problem = f"{x} x {y} x {z} is more than 2**32 voxels; write smaller numbers"
@@ -121,7 +123,7 @@ def _image(document: Document, table: dict[str, Any]) -> dict[str, Any]:
     if table.get("threshold", "otsu") != "otsu":
         threshold = quantity(document, "geometry.threshold", table["threshold"], "number")
         if abs(threshold) > 10**30:
-            raise document.refuse("geometry.threshold", 'out of range; write a grey value or "otsu"')
+            raise document.refuse("geometry.threshold", 'too large; write a grey value or "otsu"')
         values["threshold"] = float(threshold)
     return values
 
@@ -148,13 +150,13 @@ def read_time(document: Document) -> tuple[Time, Fraction]:
         _duration(document, f"time.{k}", table[k]) if k in table else step
         for k in ("field_step", "contact_step")
     )
-    if (field_step / step).denominator != 1 and (step / field_step).denominator != 1:
+    if not _divides(step, field_step) and not _divides(field_step, step):
         problem = (
             f"{show(table['field_step'])} is neither a multiple nor an integer part of the step "
             f"{show(table['step'])}; write one that is"
         )
         raise document.refuse("time.field_step", problem)
-    if (step / contact_step).denominator != 1:
+    if not _divides(contact_step, step):
         problem = (
             f"{show(table['contact_step'])} is not an integer part of the step "
             f"{show(table['step'])}; write the step divided by 1, 2, 3, ..."
@@ -162,10 +164,16 @@ def read_time(document: Document) -> tuple[Time, Fraction]:
         raise document.refuse("time.contact_step", problem)
     for key, other in (("field_step", field_step), ("contact_step", contact_step)):
         if max(step / other, other / step) > 10000:
-            raise document.refuse(f"time.{key}", "differs too much from the step; write a nearer one")
+            raise document.refuse(f"time.{key}", "too far from the step; write a nearer time")
     if until / step >= 2**31:
         raise document.refuse("time.until", "more than 2**31 steps; write a longer time.step")
     return Time(float(step), float(until), float(field_step), float(contact_step)), step
+
+
+def _divides(part: Fraction, whole: Fraction) -> bool:
+    """Exactly, but for the rounding of a time such as a third of an hour to a float."""
+    ratio = whole / part
+    return ratio > Fraction(1, 2) and abs(ratio - round(ratio)) <= ratio * Fraction(1, 10**12)
 
 
 def _duration(document: Document, key: str, written: Any) -> Fraction:
@@ -203,8 +211,8 @@ def _cadence(
     if key not in table:
         return float(math.ceil(usual / step) * step)
     value = _duration(document, f"output.{key}", table[key])
-    if (value / step).denominator != 1:
-        problem = f"{show(table[key])} is not a whole number of steps; write a multiple of time.step"
+    if not _divides(step, value):
+        problem = f"{show(table[key])} is not a multiple of time.step; write one that is"
         raise document.refuse(f"output.{key}", problem)
     return float(value)
 

@@ -84,7 +84,7 @@ class Time:
 class Output:
     """What is written, how often (hours; None: never), in which precision."""
 
-    series: float
+    series: float | None
     snapshots: float | None
     checkpoints: float | None
     keep: int = 3
@@ -331,8 +331,17 @@ class Model:
 
     @cached_property
     def structure(self) -> Model:
-        """The model without its numbers: what a compiled step may depend on."""
-        return replace(self, parameters=(), text="", name="")
+        """The model without its numbers and without what only its output and its start need: what
+        a compiled step may depend on."""
+        return replace(
+            self,
+            parameters=(),
+            text="",
+            name="",
+            time=replace(self.time, until=0.0),
+            output=Output(None, None, None),
+            geometry=Geometry(kind=self.geometry.kind),
+        )
 
     def state_codes(self) -> dict[str, int]:
         """State name -> the uint8 code in the array of cells."""

@@ -227,7 +227,11 @@ def _parse_unit(text: str, written: str) -> tuple[Fraction, Exponents]:
 def _lookup(name: str, written: str) -> tuple[Fraction, Exponents]:
     if name in _UNITS:
         return _UNITS[name]
-    folded = {u.lower(): u for u in _UNITS}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    hint = f' (did you mean "{folded[near[0]]}"?)' if near else ""
+    near = [u for u in _UNITS if u.lower() == name.lower()]
+    near = (
+        near
+        or difflib.get_close_matches(name, _UNITS, n=1)
+        or difflib.get_close_matches(name.lower(), _UNITS, n=1, cutoff=0.5)
+    )
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
     raise UnitError(f'"{name}" in {show(written)} is not a known unit{hint}')

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from .rules import usual_carries
@@ -100,14 +101,14 @@ class _Writer:
     def time(self) -> str:
         time = self.model.time
         keys = ("step", "until", "field_step", "contact_step")
-        return _block("[time]", [f"{k} = {_quantity(getattr(time, k), 'hour')}" for k in keys])
+        return _block("[time]", [f"{k} = {_duration(getattr(time, k))}" for k in keys])
 
     def output(self) -> str:
         output = self.model.output
         lines = []
         for key in ("series", "snapshots", "checkpoints"):
             value = getattr(output, key)
-            lines.append(f"{key} = " + ('"never"' if value is None else _quantity(value, "hour")))
+            lines.append(f"{key} = " + ('"never"' if value is None else _duration(value)))
         lines += [
             f"keep = {output.keep}",
             f"precision = {_text(output.precision)}",
@@ -222,7 +223,8 @@ class _Writer:
 
     def _divide(self, r: Rule) -> list[str]:
         mother, space = r.reactants
-        return [f"divide = {_text(mother)}", f"into = {_list(r.products)}", f"space = {_text(space)}"]
+        into = _list(r.products)
+        return [f"divide = {_text(mother)}", f"into = {into}", f"space = {_text(space)}"]
 
     def _move(self, r: Rule) -> list[str]:
         partners = [
@@ -299,6 +301,16 @@ def _lines(items: Sequence[str]) -> str:
 
 def _inline(**keys: Any) -> str:
     return "{ " + ", ".join(f"{k} = {v}" for k, v in keys.items()) + " }"
+
+
+def _duration(hours: float) -> str:
+    """In the largest unit in which it is a whole number, so that steps divide exactly."""
+    exact = Fraction(hours).limit_denominator(3_600_000)
+    for unit, per_hour in (("day", Fraction(1, 24)), ("hour", 1), ("min", 60), ("s", 3600)):
+        count = exact * per_hour
+        if count.denominator == 1 and float(exact) == hours:
+            return _text(f"{count} {unit}")
+    return _quantity(hours, "hour")
 
 
 def _quantity(value: float, unit: str) -> str:

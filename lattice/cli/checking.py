@@ -1,0 +1,31 @@
+"""`osteolattice check` and `osteolattice schema`: no JAX needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from lattice.engine.declare import bytes_per_voxel
+from lattice.model import load
+
+
+def command_check(options: argparse.Namespace) -> int:
+    """Print the resolved model and what it will need."""
+    from lattice.model.advice import advice
+    from lattice.model.describe import describe
+
+    overrides = [*options.set, *([f"time.until={options.until}"] if options.until else [])]
+    model = load(options.config, overrides=overrides)
+    print(describe(model, bytes_per_voxel=bytes_per_voxel(model)))
+    for sentence in advice(model):
+        print(f"warning: {sentence}")
+    return 0
+
+
+def command_schema(options: argparse.Namespace) -> int:
+    """Print the JSON Schema of model files."""
+    from lattice.model.schema import json_schema
+
+    del options
+    print(json.dumps(json_schema(), indent=2))
+    return 0

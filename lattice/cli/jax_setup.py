@@ -1,0 +1,26 @@
+"""What has to be settled before JAX is first used by a command."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+from lattice.model.errors import InputError
+
+
+def prepare_jax(devices: int = 1) -> None:
+    """Refuse a JAX that is known to compute wrongly; provide CPU devices for `--devices`.
+
+    Raises InputError naming the bad version and a good one."""
+    from lattice.cli.doctor import known_bad_jax
+
+    reason = known_bad_jax(version("jax"))
+    if reason is not None:
+        raise InputError(reason)
+    if devices < 1:
+        raise InputError(f"--devices {devices}: write a whole number from 1 upwards")
+    import jax
+
+    if devices > 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        # Has an effect where the CPU is the device; a GPU node keeps its own devices.
+        jax.config.update("jax_num_cpu_devices", devices)

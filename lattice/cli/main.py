@@ -1,0 +1,178 @@
+"""The command line: arguments, and the exit codes that scripts rely on.
+
+0 done; 2 the input is wrong; 3 the run failed; 4 a file is damaged. Each command lives in a
+module of its own, imported only when it is called, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lattice.model.errors import InputError, OsteolatticeError
+
+COMMANDS = {
+    "check": ("lattice.cli.checking", "read a model file and print what it says"),
+    "run": ("lattice.cli.running", "simulate a model file into a new run folder"),
+    "resume": ("lattice.cli.running", "go on from the newest good checkpoint of a run"),
+    "info": ("lattice.cli.telling", "tell what a run folder, run file or checkpoint holds"),
+    "report": ("lattice.cli.telling", "write figures and an HTML page for a run"),
+    "export": ("lattice.cli.telling", "convert a run for ParaView, napari, xarray, spreadsheets"),
+    "morphometry": ("lattice.cli.telling", "measure bone in an image or a run (ASBMR names)"),
+    "schema": ("lattice.cli.checking", "print the JSON Schema of model files for editors"),
+    "bench": ("lattice.cli.benching", "measure the stepping core"),
+    "doctor": ("lattice.cli.doctor", "examine this installation: JAX, devices, HDF5, memory"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one sentence and exit code 2."""
+
+    def error(self, message: str) -> None:
+        raise InputError(f"{self.prog}: {message}; `{self.prog} --help` lists what there is")
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="osteolattice",
+        description="What cytokines and cells do in a piece of bone: a 3-D lattice simulator.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, (_, summary) in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        _ARGUMENTS[name](sub)
+    return parser
+
+
+def _overrides(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help='replace a number of the model, as rule.engulf.rate="0.1 /min" (repeatable)',
+    )
+
+
+def _model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("config", metavar="CONFIG", help="a model file (TOML)")
+    _overrides(sub)
+
+
+def _check(sub: argparse.ArgumentParser) -> None:
+    _model(sub)
+    sub.add_argument("--until", metavar="T", help='simulated time, as "35 day"')
+
+
+def _pace(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--until", metavar="T", help='simulated time at which to end, as "35 day"')
+    sub.add_argument("--devices", type=int, default=1, metavar="N", help="devices to share it")
+    sub.add_argument(
+        "--max-walltime", metavar="T", help='stop with a checkpoint after so long, as "3.5 h"'
+    )
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
+
+
+def _run(sub: argparse.ArgumentParser) -> None:
+    _model(sub)
+    sub.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
+    _pace(sub)
+
+
+def _resume(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", type=Path, metavar="DIR", help="a run folder")
+    _pace(sub)
+
+
+def _info(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("path", type=Path, metavar="FILE-OR-DIR")
+    sub.add_argument("--digest", action="store_true", help="only the SHA-256 of the state")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", type=Path, metavar="DIR", help="a run folder")
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", type=Path, metavar="DIR", help="a run folder or run.h5")
+    sub.add_argument(
+        "--to", required=True, choices=("vtkhdf", "ome-zarr", "netcdf", "csv"), help="format"
+    )
+    sub.add_argument("--out", type=Path, metavar="PATH", help="where (default: in the run folder)")
+
+
+def _morphometry(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("path", type=Path, metavar="IMAGE-OR-RUN")
+    sub.add_argument("--voxel", metavar="SIZE", help='voxel size of the image, as "19.5 um"')
+    sub.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for the tables")
+
+
+def _bench(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    sub.add_argument("--grid", type=int, default=128, metavar="N", help="voxels along each edge")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sources and cells")
+
+
+_ARGUMENTS = {
+    "check": _check,
+    "run": _run,
+    "resume": _resume,
+    "info": _info,
+    "report": _report,
+    "export": _export,
+    "morphometry": _morphometry,
+    "schema": lambda sub: None,
+    "bench": _bench,
+    "doctor": lambda sub: None,
+}
+
+COMPUTES = {"run", "resume", "bench"}
+"""Commands that step a lattice, and therefore want the allocator's settings."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except OsteolatticeError as error:
+        print(f"osteolattice: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe has gone: nothing is left to tell anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("osteolattice: interrupted", file=sys.stderr)
+        return 130
+
+
+def _main(arguments: Sequence[str]) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"osteolattice {version('osteolattice')}")
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 0
+    if options.command in COMPUTES:
+        from lattice.cli.launcher import reexec_with_allocator_settings
+
+        reexec_with_allocator_settings()
+    module = importlib.import_module(COMMANDS[options.command][0])
+    return getattr(module, f"command_{options.command}")(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

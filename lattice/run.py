@@ -1,0 +1,349 @@
+"""Runs: a simulation with its output, from the model to the finished run folder.
+
+`simulate` keeps everything in memory; `start` and `resume` write a run folder (ARCHITECTURE.md
+shows its layout) beside the computation, in a background thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from lattice.analysis.series import Series
+from lattice.engine.simulation import LONGEST_CHUNK, Simulation
+from lattice.io import provenance
+from lattice.io.checkpoint import Checkpoint, digest, newest_checkpoint, write_checkpoint
+from lattice.io.images import bone_from_image
+from lattice.io.runfile import RunWriter
+from lattice.io.vtkhdf import frame
+from lattice.io.writer import Writer
+from lattice.model import load, loads
+from lattice.model.errors import InputError, NumericalError
+from lattice.model.geometry import synthetic_bone
+from lattice.model.structure import Model
+
+SECONDS_BETWEEN_LOOKS = 1.0
+"""How often a run looks up from computing: for a signal to stop, the wall time, the progress."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; `seconds_left` is None until it can be estimated."""
+
+    step: int
+    steps: int
+    time_h: float
+    until_h: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `stopped` tells why it ended early, or is None."""
+
+    folder: Path
+    step: int
+    time_h: float
+    digest: str
+    seconds: float
+    stopped: str | None
+    row: dict[str, tuple[float, str]]
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A simulation that was kept in memory."""
+
+    model: Model
+    seed: int
+    series: dict[str, Series]
+    state: dict[str, np.ndarray]
+    """The last state, as declared in `lattice.engine.declare`: arrays [z, y, x]."""
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The last state as a run file holds it: cells, osteoid, mineral and cytokines by name."""
+        return frame(self.model, self.state)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the last state."""
+        return digest(self.state)
+
+
+def bone_of(model: Model, seed: int) -> np.ndarray:
+    """The bone that a run starts with, uint8 [z, y, x]: synthetic, or segmented from an image."""
+    if model.geometry.kind == "image":
+        return bone_from_image(model.geometry, model.lattice)
+    return synthetic_bone(model.geometry, model.lattice, seed)
+
+
+def steps_until(model: Model, hours: float | None = None) -> int:
+    """Whole steps that a run of so many hours (default: as the model says) takes."""
+    return round((model.time.until if hours is None else hours) / model.time.step)
+
+
+def simulate(
+    model: Model | str | Path, *, seed: int = 0, until: str | None = None, devices: int = 1
+) -> Run:
+    """Run a model in memory.
+
+    `until` replaces the model's own end, e.g. "35 day". Raises InputError for a model file that
+    cannot be used, NumericalError when the computation leaves its range.
+    """
+    overrides = [] if until is None else [f"time.until={until}"]
+    if not isinstance(model, Model):
+        model = load(model, overrides=overrides)
+    elif overrides:
+        model = loads(model.text, overrides=overrides).with_values(**model.values)
+    simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
+    every = cadence(model, model.output.series)
+    rows = [simulation.row()]
+    end = steps_until(model)
+    while simulation.step < end:
+        simulation.advance(next_event(simulation.step, end, every) - simulation.step)
+        rows.append(simulation.row())
+        check_row(rows[-1], None)
+    hours = np.array([row["time"][0] for row in rows])
+    series = {
+        name: Series(name, hours, np.array([row[name][0] for row in rows]), unit)
+        for name, (_, unit) in rows[0].items()
+        if name != "time"
+    }
+    return Run(model, seed, series, _copied(simulation.host_state()))
+
+
+def cadence(model: Model, hours: float | None) -> int | None:
+    """A cadence in steps, at least one."""
+    return None if hours is None else max(1, round(hours / model.time.step))
+
+
+def next_event(step: int, end: int, *cadences: int | None) -> int:
+    """The first step after `step` at which something is to be written, or the end."""
+    due = [every * (step // every + 1) for every in cadences if every is not None]
+    return min([end, *due])
+
+
+def check_row(row: Mapping[str, tuple[float, str]], checkpoint: Path | None) -> None:
+    """Refuse a state that is not a number or not a concentration.
+
+    Raises NumericalError naming the time, the cytokine and the last good checkpoint."""
+    for name, (value, unit) in row.items():
+        bad = not np.isfinite(value) or (name.endswith(".min") and value < 0)
+        if bad and name.rpartition(".")[2] in ("mean", "max", "min"):
+            good = f"the last good checkpoint is {checkpoint}" if checkpoint else "nothing was kept"
+            raise NumericalError(
+                f"{name} is {value} {unit} at {row['time'][0]:g} h: the field solve failed there; "
+                f"use a shorter time.field_step or more solver.iterations ({good})"
+            )
+
+
+def start(
+    model: Model,
+    folder: Path,
+    *,
+    seed: int = 0,
+    devices: int = 1,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], str | None] = lambda: None,
+    max_seconds: float | None = None,
+) -> Outcome:
+    """Start a run in a new folder and carry it to its end.
+
+    `stop` is asked about once a second and returns a reason to stop after a checkpoint.
+    Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
+    """
+    simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
+    units = {name: unit for name, (_, unit) in simulation.row().items()}
+    about = _about(simulation)
+    with RunWriter.create(folder, model, seed=seed, provenance=about, units=units) as writer:
+        keeper = _Keeper(simulation, writer, folder, about)
+        keeper.begin()
+        return _carry_on(simulation, keeper, progress, stop, max_seconds, ())
+
+
+def resume(
+    folder: Path,
+    *,
+    until: str | None = None,
+    devices: int = 1,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], str | None] = lambda: None,
+    max_seconds: float | None = None,
+) -> Outcome:
+    """Go on from the newest good checkpoint of a run folder, to the same bits.
+
+    Raises InputError, DamagedFileError, NumericalError, StorageError."""
+    checkpoint = newest_checkpoint(folder)
+    model = model_of(checkpoint, [] if until is None else [f"time.until={until}"])
+    state = {**checkpoint.state, **checkpoint.ledger}
+    simulation = Simulation(model, checkpoint.seed, state=state, device_count=devices)
+    about = _about(simulation)
+    hours = checkpoint.time_h
+    with RunWriter.resume(folder, model, time_h=hours, provenance=about) as writer:
+        keeper = _Keeper(simulation, writer, folder, about)
+        keeper.last = checkpoint.path
+        return _carry_on(simulation, keeper, progress, stop, max_seconds, checkpoint.skipped)
+
+
+def model_of(checkpoint: Checkpoint, overrides: list[str]) -> Model:
+    """The model that a checkpoint belongs to."""
+    model = loads(checkpoint.config, overrides=overrides)
+    known = {k: v for k, v in checkpoint.values.items() if k in model.values}
+    return model.with_values(**known)
+
+
+class _Keeper:
+    """Writes rows, snapshots and checkpoints of a run in a background thread."""
+
+    def __init__(self, simulation: Simulation, run: RunWriter, folder: Path, about: dict) -> None:
+        self.simulation, self.run, self.folder, self.about = simulation, run, folder, about
+        self.writer = Writer(depth=2)
+        output, model = simulation.model.output, simulation.model
+        self.cadences = tuple(
+            cadence(model, h) for h in (output.series, output.snapshots, output.checkpoints)
+        )
+        self.last: Path | None = None
+        self.row: dict[str, tuple[float, str]] = {}
+
+    def begin(self) -> None:
+        """The first row, snapshot and checkpoint: a run can be resumed from its first second."""
+        self.keep(series=True, snapshot=self.cadences[1] is not None, checkpoint=True)
+
+    def keep_due(self, end: int) -> None:
+        """Write what is due at the present step."""
+        step = self.simulation.step
+        series, snapshot, checkpoint = (
+            every is not None and (step % every == 0 or step == end) for every in self.cadences
+        )
+        self.keep(series=series, snapshot=snapshot, checkpoint=checkpoint or step == end)
+
+    def keep(self, *, series: bool, snapshot: bool, checkpoint: bool) -> None:
+        """Copy what is to be written and hand it to the thread."""
+        simulation = self.simulation
+        hours = simulation.time_h
+        if series or checkpoint:
+            self.row = simulation.row()
+            check_row(self.row, self.last)
+        if series:
+            values = {name: value for name, (value, _) in self.row.items() if name != "time"}
+            self.writer.submit(self.run.add_row, hours, values)
+        if not (snapshot or checkpoint):
+            return
+        state = _copied(simulation.host_state())
+        if snapshot:
+            self.writer.submit(self.run.add_snapshot, hours, state)
+        if checkpoint:
+            ledger = _copied(simulation.host_ledger())
+            self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger)
+
+    def _checkpoint(self, step: int, hours: float, state, ledger) -> None:
+        # A run that is resumed here must find every earlier row.
+        self.run.flush()
+        model = self.simulation.model
+        self.last = write_checkpoint(
+            self.folder,
+            state=state,
+            ledger=ledger,
+            model=model,
+            seed=self.simulation.seed,
+            step=step,
+            time_h=hours,
+            provenance=self.about,
+            keep=model.output.keep,
+        )
+
+
+def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outcome:
+    """Steps until the end, or until there is a reason to stop."""
+    began, end = time.monotonic(), steps_until(simulation.model)
+    chunk, reason, compiled = 1, None, None
+    with keeper.writer:
+        while simulation.step < end and reason is None:
+            target = min(next_event(simulation.step, end, *keeper.cadences), simulation.step + chunk)
+            looked = time.monotonic()
+            simulation.advance(target - simulation.step)
+            jax.block_until_ready(simulation.state["step"])
+            keeper.keep_due(end)
+            now = time.monotonic()
+            if now - looked < SECONDS_BETWEEN_LOOKS / 2:
+                chunk = min(2 * chunk, LONGEST_CHUNK)
+            elif now - looked > SECONDS_BETWEEN_LOOKS:
+                chunk = max(1, chunk // 2)
+            compiled = compiled or (simulation.step, now)
+            progress(_progress(simulation, compiled, end))
+            reason = stop()
+            if reason is None and max_seconds is not None and now - began >= max_seconds:
+                reason = "the wall time that --max-walltime allows is used up"
+        finished = simulation.step >= end
+        if not finished:
+            keeper.keep(series=False, snapshot=False, checkpoint=True)
+        elif not keeper.row:
+            keeper.row = simulation.row()
+        keeper.writer.drain()
+        if finished:
+            keeper.writer.submit(keeper.run.finish)
+            keeper.writer.drain()
+    return Outcome(
+        keeper.folder,
+        simulation.step,
+        simulation.time_h,
+        digest(simulation.host_state()),
+        time.monotonic() - began,
+        None if finished else reason,
+        keeper.row,
+        skipped,
+    )
+
+
+def _progress(simulation: Simulation, compiled: tuple[int, float], end: int) -> Progress:
+    """`compiled`: the step and the moment at which the first chunk, and compilation, were done."""
+    done, left = simulation.step - compiled[0], end - simulation.step
+    estimate = (time.monotonic() - compiled[1]) / done * left if done else None
+    step = simulation.model.time.step
+    return Progress(simulation.step, end, simulation.time_h, end * step, estimate)
+
+
+def _about(simulation: Simulation) -> dict[str, object]:
+    device = jax.devices()[0]
+    count = 1 if simulation.mesh is None else simulation.mesh.devices.size
+    return provenance.collect(device.device_kind, count)
+
+
+def _copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of our own: those of the device are reused by the next step."""
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def free_folder(base: Path) -> Path:
+    """`base`, or the first of base-2, base-3, ... that does not exist."""
+    candidate, number = base, 1
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = base.with_name(f"{base.name}-{number}")
+    return candidate
+
+
+def require_folder(folder: Path) -> Path:
+    """The folder itself. Raises InputError if there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a run folder; give the folder that `run --out` named")
+    return folder
+
+
+__all__ = [
+    "Outcome",
+    "Progress",
+    "Run",
+    "bone_of",
+    "free_folder",
+    "resume",
+    "simulate",
+    "start",
+]

@@ -1,0 +1,342 @@
+"""Images in: every format, what is refused, and bone that agrees with the image."""
+
+import os
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from lattice.io.images import bone_from_image, read_image
+from lattice.io.segmentation import otsu, resample, segment
+from lattice.model.errors import InputError
+from lattice.model.structure import Geometry, Lattice
+
+SHAPE = (5, 6, 7)
+VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
+
+
+def _tiff(path: Path) -> Path:
+    tifffile.imwrite(path / "stack.tif", VALUES, photometric="minisblack", compression="zlib")
+    return path / "stack.tif"
+
+
+def _tiff_folder(path: Path) -> Path:
+    folder = path / "slices"
+    folder.mkdir()
+    for i, plane in enumerate(VALUES):
+        # Without leading zeros, from 8 to 12: 10 must not come before 8.
+        tifffile.imwrite(folder / f"slice{i + 8}.tif", plane)
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def _numpy(path: Path) -> Path:
+    np.save(path / "stack.npy", VALUES.astype(">u2"))
+    return path / "stack.npy"
+
+
+def _hdf5(path: Path) -> Path:
+    with h5py.File(path / "bone.h5", "w") as file:
+        file["entry/data"] = VALUES
+        file["entry/angles"] = np.arange(3)
+    return path / "bone.h5"
+
+
+def _hdf5_named(path: Path) -> Path:
+    with h5py.File(_hdf5(path), "r+") as file:
+        file["other"] = VALUES[::-1]
+    return Path(f"{path / 'bone.h5'}:entry/data")
+
+
+@pytest.mark.parametrize("make", [_tiff, _tiff_folder, _numpy, _hdf5, _hdf5_named])
+def test_formats_without_a_voxel_size_need_one(tmp_path, make):
+    path = make(tmp_path)
+    image = read_image(path, 12.5)
+    np.testing.assert_array_equal(image.values, VALUES, strict=True)
+    assert image.voxel_um == (12.5, 12.5, 12.5)
+    with pytest.raises(InputError, match=r"image_voxel = \"19.5 um\""):
+        read_image(path)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"])
+def test_medical_formats_carry_their_voxel_size(tmp_path, ending):
+    itk = pytest.importorskip("SimpleITK")
+    image = itk.GetImageFromArray(VALUES)
+    image.SetSpacing((0.010, 0.011, 0.012))
+    path = tmp_path / f"bone{ending}"
+    itk.WriteImage(image, str(path))
+    found = read_image(path)
+    np.testing.assert_array_equal(found.values, VALUES, strict=True)
+    np.testing.assert_allclose(found.voxel_um, (12.0, 11.0, 10.0), rtol=1e-6)
+    assert read_image(path, 3.0).voxel_um == (3.0, 3.0, 3.0)
+    image.SetSpacing((1.0, 1.0, 1.0))
+    itk.WriteImage(image, str(path))
+    with pytest.raises(InputError, match="image_voxel"):
+        read_image(path)
+
+
+def test_voxel_sizes_of_imagej_ome_and_hdf5(tmp_path):
+    path = tmp_path / "imagej.tif"
+    notes = {"spacing": 0.012, "unit": "mm", "axes": "ZYX"}
+    tifffile.imwrite(path, VALUES, imagej=True, resolution=(100, 50), metadata=notes)
+    np.testing.assert_allclose(read_image(path).voxel_um, (12.0, 20.0, 10.0))
+    path = tmp_path / "bone.ome.tif"
+    sizes = {"PhysicalSizeX": 10.0, "PhysicalSizeY": 0.011, "PhysicalSizeYUnit": "mm"}
+    sizes |= {"PhysicalSizeZ": 12.0, "axes": "ZYX"}
+    tifffile.imwrite(path, VALUES, metadata=sizes)
+    np.testing.assert_allclose(read_image(path).voxel_um, (12.0, 11.0, 10.0))
+    with h5py.File(_hdf5(tmp_path), "r+") as file:
+        file["entry/data"].attrs["element_size_um"] = (12.0, 11.0, 10.0)
+    assert read_image(tmp_path / "bone.h5").voxel_um == (12.0, 11.0, 10.0)
+
+
+def test_print_resolution_is_not_a_voxel_size(tmp_path):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, VALUES, resolution=(72, 72), resolutionunit="INCH")
+    with pytest.raises(InputError, match="image_voxel"):
+        read_image(path)
+
+
+def _rgb(path: Path) -> Path:
+    tifffile.imwrite(path / "rgb.tif", np.zeros((4, 5, 6, 3), np.uint8), photometric="rgb")
+    return path / "rgb.tif"
+
+
+def _not_finite(path: Path) -> Path:
+    np.save(path / "nan.npy", np.full(SHAPE, np.nan))
+    return path / "nan.npy"
+
+
+def _objects(path: Path) -> Path:
+    np.save(path / "objects.npy", np.array([[[{}]]], dtype=object), allow_pickle=True)
+    return path / "objects.npy"
+
+
+def _unknown(path: Path) -> Path:
+    (path / "bone.stl").write_text("solid")
+    return path / "bone.stl"
+
+
+def _uneven_folder(path: Path) -> Path:
+    folder = _tiff_folder(path)
+    tifffile.imwrite(folder / "slice99.tif", VALUES[0, :3])
+    return folder
+
+
+def _empty_folder(path: Path) -> Path:
+    return path
+
+
+def _absurd_numpy(path: Path) -> Path:
+    file = _numpy(path)
+    file.write_bytes(file.read_bytes().replace(b"(5, 6, 7)", b"(5000000000, 6000, 7)")[:200])
+    return file
+
+
+def _absurd_nrrd(path: Path) -> Path:
+    (path / "bone.nrrd").write_bytes(
+        b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 99999 99999 99999\nencoding: raw\n\nabc"
+    )
+    return path / "bone.nrrd"
+
+
+def _absurd_meta(path: Path) -> Path:
+    (path / "bone.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 90000 90000 90000\nElementType = MET_UCHAR\n"
+        "ElementDataFile = bone.raw\n"
+    )
+    (path / "bone.raw").write_bytes(bytes(100))
+    return path / "bone.mhd"
+
+
+def _absurd_hdf5(path: Path) -> Path:
+    with h5py.File(path / "bone.h5", "w") as file:
+        file.create_dataset("a", shape=(10**5, 10**5, 10**5), dtype="u1", chunks=True)
+    return path / "bone.h5"
+
+
+def _absurd_tiff(path: Path) -> Path:
+    content = bytearray(_tiff(path).read_bytes())
+    with tifffile.TiffFile(path / "stack.tif") as tiff:
+        tag = tiff.pages.first.tags["ImageWidth"]
+    content[tag.valueoffset : tag.valueoffset + 4] = (2**31 - 1).to_bytes(4, sys.byteorder)
+    (path / "stack.tif").write_bytes(content)
+    return path / "stack.tif"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _rgb,
+        _not_finite,
+        _objects,
+        _unknown,
+        _uneven_folder,
+        _empty_folder,
+        _absurd_numpy,
+        _absurd_nrrd,
+        _absurd_meta,
+        _absurd_hdf5,
+        _absurd_tiff,
+    ],
+)
+def test_what_is_no_grey_volume_is_refused_in_one_sentence(tmp_path, make):
+    path = make(tmp_path)
+    with pytest.raises(InputError, match=r"^geometry\.image: ") as caught:
+        read_image(path, 10.0)
+    assert str(path.name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [_tiff, _numpy, _hdf5])
+def test_mangled_files_are_refused(tmp_path, make):
+    path = make(tmp_path)
+    whole = path.read_bytes()
+    for length in (0, 3, 40, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"^geometry\.image: "):
+            read_image(path, 10.0)
+
+
+def test_absent_images_and_datasets_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.tif does not exist"):
+        read_image(tmp_path / "nowhere.tif")
+    with pytest.raises(InputError, match="entry/data"):
+        read_image(Path(f"{_hdf5(tmp_path)}:wrong"))
+
+
+def test_a_missing_package_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    (tmp_path / "bone.nrrd").touch()
+    with pytest.raises(InputError, match=r"pip install 'osteolattice\[images\]'"):
+        read_image(tmp_path / "bone.nrrd")
+
+
+def test_otsu_agrees_with_scikit_image():
+    from skimage.filters import threshold_otsu
+
+    draw = np.random.default_rng(1)
+    both = np.concatenate([draw.normal(40, 9, 4000), draw.normal(120, 20, 1000)])
+    grey = both.reshape(10, 20, 25)
+    assert otsu(grey) == pytest.approx(float(threshold_otsu(grey)))
+    whole = np.clip(grey, 0, 255).astype(np.uint8)
+    assert otsu(whole) == float(threshold_otsu(whole))
+    with pytest.raises(InputError, match="one grey value"):
+        otsu(np.ones((3, 3, 3)))
+
+
+def test_segmentation_keeps_the_largest_piece():
+    values = np.zeros((6, 6, 6))
+    values[1, 1, 1] = values[2, 2, 2] = values[3, 3, 3] = 9.0  # joined by corners
+    values[5, 0, 0:2] = 9.0
+    kept = segment(values, 5.0).bone
+    assert kept.sum() == 3
+    assert kept[2, 2, 2] == 1
+    assert segment(values, 5.0, largest_component=False).bone.sum() == 5
+    with pytest.raises(InputError, match="go from 0 to 9"):
+        segment(values, 9.0)
+
+
+@pytest.mark.parametrize(("spacing", "count"), [(10.0, 12), (20.0, 6), (30.0, 4), (24.0, 5)])
+def test_resampling_preserves_the_mean_when_it_coarsens(spacing, count):
+    values = np.random.default_rng(2).random((12, 12, 12))
+    coarse = resample(values, (10.0,) * 3, (0.0,) * 3, spacing, (count,) * 3)
+    assert coarse.mean() == pytest.approx(values.mean(), rel=1e-6)
+    if spacing == 10.0:
+        np.testing.assert_array_equal(coarse, values.astype(np.float32))
+
+
+def test_resampling_reproduces_a_linear_image_in_place():
+    z, y, x = np.meshgrid(*(np.arange(n) + 0.5 for n in (12, 14, 16)), indexing="ij")
+    values = 3 * (12 * z) - 2 * (11 * y) + 10 * x  # a plane in um: voxels of 12, 11 and 10 um
+    for spacing in (4.0, 13.0):
+        fine = resample(values, (12.0, 11.0, 10.0), (24.0, 30.0, 36.0), spacing, (5, 6, 7))
+        at = [
+            o + spacing * (np.arange(n) + 0.5)
+            for o, n in zip((24.0, 30.0, 36.0), (5, 6, 7), strict=True)
+        ]
+        z, y, x = np.meshgrid(*at, indexing="ij")
+        # A mean over a voxel that begins inside another is off the centre by a part of it.
+        np.testing.assert_allclose(fine, 3 * z - 2 * y + x, atol=1e-3 if spacing < 10 else 15)
+
+
+def _sphere(tmp_path: Path) -> Geometry:
+    z, y, x = np.ogrid[:40, :40, :40]
+    distance = np.sqrt((z - 25.0) ** 2 + (y - 20) ** 2 + (x - 15) ** 2)
+    grey = np.clip(120 - 8 * (distance - 10), 0, 200).astype(np.float32)
+    grey[2, 2, 2] = 200  # a speck
+    np.save(tmp_path / "sphere.npy", grey)
+    return Geometry("image", image=str(tmp_path / "sphere.npy"), image_voxel=20.0, threshold=120.0)
+
+
+def test_bone_sits_where_it_is_in_the_image(tmp_path):
+    geometry = _sphere(tmp_path)
+    for shape, voxel in (((40, 40, 40), 20.0), ((80, 80, 80), 10.0), ((20, 20, 20), 40.0)):
+        bone = bone_from_image(geometry, Lattice(shape, voxel))
+        assert bone.dtype == np.uint8
+        assert bone.sum() * voxel**3 == pytest.approx(4 / 3 * np.pi * 200**3, rel=0.05)
+        centre = [(i.mean() + 0.5) * voxel for i in np.nonzero(bone)]
+        np.testing.assert_allclose(centre, (510, 410, 310), atol=2)
+
+
+def test_a_part_is_the_part_of_the_whole(tmp_path):
+    geometry = _sphere(tmp_path)
+    whole = bone_from_image(geometry, Lattice((40, 40, 40), 20.0))
+    part = Geometry(**{**vars(geometry), "image_origin": (100.0, 200.0, 300.0)})
+    found = bone_from_image(part, Lattice((20, 21, 22), 20.0))
+    np.testing.assert_array_equal(found, whole[15:37, 10:31, 5:25])
+
+
+def test_pieces_that_meet_outside_the_part_stay(tmp_path):
+    arch = np.zeros((10, 10, 10), np.uint8)
+    arch[:, 5, 2] = arch[:, 5, 7] = arch[9, 5, 2:8] = 100
+    arch[2, 1, 1] = 100  # a speck that hangs in the air
+    np.save(tmp_path / "arch.npy", arch)
+    geometry = Geometry("image", image=str(tmp_path / "arch.npy"), image_voxel=10.0, threshold=50.0)
+    bone = bone_from_image(geometry, Lattice((10, 10, 5), 10.0))
+    assert bone.sum() == 10
+    kept = Geometry(**{**vars(geometry), "largest_component": False})
+    assert bone_from_image(kept, Lattice((10, 10, 5), 10.0)).sum() == 11
+
+
+def test_a_lattice_beyond_the_image_is_told_the_largest_shape(tmp_path):
+    geometry = _sphere(tmp_path)
+    with pytest.raises(InputError, match=r"largest shape from image_origin on is \[40, 40, 40\]"):
+        bone_from_image(geometry, Lattice((41, 40, 40), 20.0))
+    shifted = Geometry(**{**vars(geometry), "image_origin": (0.0, 410.0, 0.0)})
+    with pytest.raises(InputError, match=r"\[26, 13, 26\]"):
+        bone_from_image(shifted, Lattice((26, 26, 26), 30.0))
+    outside = Geometry(**{**vars(geometry), "image_origin": (0.0, 0.0, 900.0)})
+    with pytest.raises(InputError, match="image_origin"):
+        bone_from_image(outside, Lattice((4, 4, 4), 20.0))
+    black = Geometry(**{**vars(geometry), "threshold": 250.0})
+    with pytest.raises(InputError, match="no bone above 250"):
+        bone_from_image(black, Lattice((4, 4, 4), 20.0))
+
+
+@pytest.fixture(scope="module")
+def trabecula() -> Path:
+    root = Path(os.environ.get("OSTEOLATTICE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    path = root / "human_trabecula_19.5um.tif"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in OSTEOLATTICE_DATA nor in ../shared/data")
+    return path
+
+
+def test_human_trabecula_has_its_known_bone_fraction(trabecula):
+    image = read_image(trabecula, 19.5)
+    found = segment(image.values, largest_component=False)
+    assert found.threshold == 84
+    assert found.bone.mean() == pytest.approx(0.186, abs=5e-4)
+    largest = segment(image.values).bone
+    assert largest.sum() / found.bone.sum() == pytest.approx(0.9996, abs=3e-4)
+
+
+@pytest.mark.parametrize("voxel", [15.0, 30.0])
+def test_human_trabecula_keeps_its_bone_fraction_when_resampled(trabecula, voxel):
+    geometry = Geometry("image", image=str(trabecula), image_voxel=19.5)
+    bone = bone_from_image(geometry, Lattice((int(3900 / voxel),) * 3, voxel))
+    assert bone.mean() == pytest.approx(0.1864, rel=0.01)
