@@ -15,17 +15,21 @@ It is positive, exact for uniform fields and for steady states, first order in t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from lattice.kernels import conjugate_gradient, multigrid, time_scheme
 from lattice.kernels.budget import FieldBudget, rescaled, share
+from lattice.kernels.conjugate_gradient import ratio
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs
-from lattice.kernels.multigrid import Hierarchy
+from lattice.kernels.multigrid import Hierarchy, Operator
 from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
+from lattice.kernels.time_scheme import Poles, mean_decay
 
 
 def step_implicit(
@@ -59,7 +63,8 @@ def step_implicit(
     sink = None if sink is None else sink.reshape(flat)
     true = always(u)
     t = jnp.asarray(dt, u.dtype) / method.substeps
-    weight = t * time_scheme.mean_decay(decay * t)
+    poles = None if method.poles is None else method.poles(decay * t)
+    weight = t * implicit_part(poles, decay * t)
     levels = multigrid.operators(
         hierarchy,
         diffusion * weight / voxel**2,
@@ -67,57 +72,139 @@ def step_implicit(
         true,
         grid,
     )
-    count = method.iterations[0] if iterations is None else iterations
+    counts = method.iterations if iterations is None else (iterations,) * len(method.iterations)
     made = sum_rows(source, grid.species, slabs)
     zero = jnp.zeros_like(made)
     total = FieldBudget(zero, zero, zero)
     before = sum_rows(rows, grid.species, slabs)
+    step = Step(levels, decay, t, weight, counts, poles)
+    advance = one_pole if poles is None else several_poles
     for _ in range(method.substeps):
-        rows, before, part = one_pole(
-            rows, before, source, made, sink, levels, decay, t, count, grid, true
-        )
+        rows, before, part = advance(step, rows, before, source, made)
         total = FieldBudget(*(a + b for a, b in zip(total, part, strict=True)))
     return rows.reshape(shape), total
 
 
-def one_pole(rows, before, source, made, sink, levels, decay, t, iterations, grid, true):
-    """A step of length `t`: the new rows, their sum and the budget; `before` and `made` are the
-    sums of `rows` and `source`."""
-    width = rows.shape[2] // grid.species
-    weight = t * time_scheme.mean_decay(decay * t)
-    lost = -jnp.expm1(-decay * t)
-    change = solve_increment(
-        levels,
+@dataclass(frozen=True)
+class Step:
+    """What the parts of one step share; built and used within one trace. `weight` is the time
+    that stands before B in `levels`, whose sink is times `weight` already."""
+
+    levels: list[Operator]
+    decay: Float[Array, "S"]
+    t: Float[Array, ""]
+    weight: Float[Array, "S"]
+    iterations: tuple[int, ...]
+    poles: Poles | None
+
+    @property
+    def lost(self) -> Float[Array, "S"]:
+        """The part of a uniform field that decays."""
+        return -jnp.expm1(-self.decay * self.t)
+
+    def run(self, function, *arguments):
+        """As a unit of its own for the compiler."""
+        return boundary(self.levels[0].true, function, *arguments)
+
+    def line(self, values: Float[Array, "S"], rows: Array) -> Float[Array, "XS"]:
+        """One value for each species, along a row."""
+        return jnp.tile(values, rows.shape[2] // values.shape[0])
+
+    def sum(self, rows: Float[Array, "Z Y XS"]) -> Float[Array, "S"]:
+        """The sum over the lattice."""
+        grid = self.levels[0].grid
+        return sum_rows(rows, grid.species, grid.slabs)
+
+    def uptake(self, rows: Float[Array, "Z Y XS"]) -> Float[Array, "S"]:
+        """The sum of sink * rows over the lattice, per hour; 0 without sinks."""
+        sink = self.levels[0].sink
+        if sink is None:
+            return jnp.zeros_like(self.weight)
+        return ratio(self.sum(sink * rows), self.weight)
+
+    def solve(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
+        """x with (1 + weight B) x = r; derivatives are those of the exact solution."""
+        fine = self.levels[0]
+
+        def solver(apply, r):
+            def precondition(r):
+                return multigrid.cycle(self.levels, r)
+
+            return conjugate_gradient.solve(
+                apply, precondition, r, iterations, fine.true, fine.grid
+            )
+
+        return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True)
+
+    def close(self, rows, before, made, wanted, uptake):
+        """Clips at 0, gives the field the wanted sum, and makes up the budget.
+
+        `uptake` is per hour and belongs to the mean over the step."""
+        found = self.sum(rows)
+        scale = rescaled(wanted, found)
+        new = self.run(lambda u, s: u * self.line(s, u), rows, scale)
+        produced = self.t * made
+        if self.levels[0].sink is None:
+            decayed = (
+                self.lost * before + (self.t - self.t * mean_decay(self.decay * self.t)) * made
+            )
+            return new, wanted, FieldBudget(produced, decayed, jnp.zeros_like(made))
+        loss = produced - (wanted - before)
+        part = share(uptake, self.decay * (before + wanted) / 2)
+        return new, wanted, FieldBudget(produced, (1 - part) * loss, part * loss)
+
+
+def implicit_part(poles: Poles | None, x: Float[Array, "S"]) -> Float[Array, "S"]:
+    """The factor of t B in the matrix that is solved with; x = decay t."""
+    return mean_decay(x) if poles is None else poles.pole / (1 + poles.pole * x)
+
+
+def uniform_sum(step: Step, before: Float[Array, "S"], made: Float[Array, "S"]):
+    """The sum after a step without sinks."""
+    return (1 - step.lost) * before + step.t * mean_decay(step.decay * step.t) * made
+
+
+def one_pole(step: Step, rows, before, source, made):
+    """The positive step: new rows, their sum and the budget; `before` and `made` are the sums of
+    `rows` and `source`."""
+    weight, lost = step.line(step.weight, rows), step.line(step.lost, rows)
+    image = step.levels[0].apply(rows)
+    r = step.run(lambda u, s, a: (1 - lost) * u + weight * s - a, rows, source, image)
+    change = step.solve(r, step.iterations[0])
+    new = step.run(lambda u, d: jnp.maximum(u + d, 0), rows, change)
+    end = step.uptake(new)
+    wanted = jnp.maximum(uniform_sum(step, before, made) - step.weight * end, 0)
+    return step.close(new, before, made, wanted, (step.uptake(rows) + end) / 2)
+
+
+def several_poles(step: Step, rows, before, source, made):
+    """As `one_pole`, by the recursion of `time_scheme.Poles`."""
+    pole, parts = step.poles
+    shrink = 1 / (1 + pole * step.decay * step.t)
+    image = step.levels[0].apply(rows)
+    # B u = (image - u) / weight: the matrix has a 1 on its diagonal beside weight * B.
+    scale = ratio(step.t * jnp.ones_like(pole), step.weight)
+    start = step.uptake(rows)
+    total = step.t * (made - step.decay * before - start)
+    x = step.run(
+        lambda u, s, a: (
+            step.line(shrink, u)
+            * (step.t * s - step.line(step.decay * step.t, u) * u - step.line(scale, u) * (a - u))
+        ),
         rows,
-        lambda u, s: jnp.tile(weight, width) * s - jnp.tile(lost, width) * u,
         source,
-        iterations,
+        image,
     )
-    new = boundary(true, lambda u, d: jnp.maximum(u + d, 0), rows, change)
-    uptake = None if sink is None else sum_rows(sink * new, grid.species, grid.slabs)
-    after = (1 - lost) * before + weight * made
-    if uptake is not None:
-        after = jnp.maximum(after - weight * uptake, 0)
-    found = sum_rows(new, grid.species, grid.slabs)
-    scale = rescaled(after, found)
-    new = boundary(true, lambda u, s: u * jnp.tile(s, width), new, scale)
-    loss = lost * before + (t - weight) * made
-    if uptake is None:
-        return new, after, FieldBudget(t * made, loss, jnp.zeros_like(made))
-    loss = loss + weight * uptake
-    part = share(uptake, decay * found)
-    return new, after, FieldBudget(t * made, (1 - part) * loss, part * loss)
-
-
-def solve_increment(levels, rows, rest, source, iterations):
-    """d with A (rows + d) = rows + rest(rows, source): what one solve changes."""
-    fine = levels[0]
-
-    def solver(matvec, r):
-        return conjugate_gradient.solve(
-            matvec, lambda r: multigrid.cycle(levels, r), r, iterations, fine.true, fine.grid
-        )
-
-    r = fine.apply(rows)
-    r = boundary(fine.true, lambda u, s, a: u + rest(u, s) - a, rows, source, r)
-    return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True)
+    new, wanted = rows, before
+    for number, (part, count) in enumerate(zip(parts, step.iterations, strict=True)):
+        if number:
+            x = step.run(lambda x: step.line(shrink, x) * x, x)
+        x = step.solve(x, count)
+        total = shrink * total - step.weight * step.uptake(x)
+        wanted = wanted + pole * part * total
+        new = step.run(lambda u, f, x: u + step.line(f, u) * x, new, pole * part, x)
+    new = step.run(lambda u: jnp.maximum(u, 0), new)
+    if step.levels[0].sink is None:
+        wanted = uniform_sum(step, before, made)
+    wanted = jnp.clip(wanted, 0, before + step.t * made)
+    return step.close(new, before, made, wanted, (start + step.uptake(new)) / 2)

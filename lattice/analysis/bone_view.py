@@ -22,6 +22,7 @@ BONE = np.array([0.87, 0.84, 0.78])
 CUT = np.array([0.72, 0.66, 0.58])
 AZIMUTH, ELEVATION = 32.0, 24.0
 PIXELS, OVERSAMPLE = 800, 2
+FINEST = 24  # pixels across a voxel, above which the surface is refined
 CELL_RADIUS = 0.6  # voxels
 
 
@@ -94,13 +95,16 @@ def _fraction(snapshot: Mapping[str, np.ndarray]) -> np.ndarray:
 def _add_bone(canvas: Canvas, snapshot: Mapping[str, np.ndarray]) -> None:
     """The surface at half a voxel of bone, closed where the lattice's faces cut bone."""
     smooth = ndimage.gaussian_filter(_fraction(snapshot), 0.7, mode="nearest")
-    closed = np.pad(smooth, 1)
+    # Small triangles are drawn fastest, so few voxels are refined first.
+    finer = max(1, int(canvas.scale / FINEST))
+    fine = ndimage.zoom(smooth, finer, order=1, mode="nearest", grid_mode=True)
+    closed = np.pad(fine, 1)
     if not closed.min() < 0.5 < closed.max():
         return
     corners, faces, normals, _ = marching_cubes(closed, 0.5)
     # Padding begins half a voxel too far out for a face that is cut; corner coordinates start at
     # the lattice's corner, half a voxel before the first centre.
-    corners = np.clip(corners - 0.5, 0, np.array(smooth.shape))
+    corners = np.clip((corners - 0.5) / finer, 0, np.array(smooth.shape))
     on_face = (corners < 0.3) | (corners > np.array(smooth.shape) - 0.3)
     flat = on_face.any(axis=1) & (np.abs(normals).max(axis=1) > 0.9)
     shade = _openness(smooth, corners)[:, None]

@@ -43,7 +43,7 @@ MUTED = "#6b6b6b"
 BONE_GREY = (0.66, 0.66, 0.66)
 OSTEOID_TAN = (0.82, 0.70, 0.50)
 FIELD_COLOURS = "viridis"
-DPI = 150
+DPI = 130
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -11,14 +11,11 @@ from lattice.model import load
 
 def command_check(options: argparse.Namespace) -> int:
     """Print the resolved model and what it will need."""
-    from lattice.model.advice import advice
     from lattice.model.describe import describe
 
     overrides = [*options.set, *([f"time.until={options.until}"] if options.until else [])]
     model = load(options.config, overrides=overrides)
-    print(describe(model, bytes_per_voxel=bytes_per_voxel(model)))
-    for sentence in advice(model):
-        print(f"warning: {sentence}")
+    print(describe(model, bytes_per_voxel))
     return 0
 
 

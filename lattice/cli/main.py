@@ -112,7 +112,7 @@ def _export(sub: argparse.ArgumentParser) -> None:
 def _morphometry(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("path", type=Path, metavar="IMAGE-OR-RUN")
     sub.add_argument("--voxel", metavar="SIZE", help='voxel size of the image, as "19.5 um"')
-    sub.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for the tables")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables")
 
 
 def _bench(sub: argparse.ArgumentParser) -> None:

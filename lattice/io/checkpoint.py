@@ -249,7 +249,7 @@ def _check_seal(path: Path) -> None:
                 f"{path} was written by a newer osteolattice (schema {int(found[1])}, this one "
                 f"reads {SCHEMA}): install the newer version"
             )
-        if False:
+        if head[:SEAL_BYTES] != _seal(path):
             raise _Damage("its bytes do not match its checksum")
     except OSError as error:
         raise InputError(

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lattice.engine.declare import MATRIX_ONE, local_cytokines
+from lattice.engine.declare import MATRIX_ONE, has_bone, local_cytokines
 from lattice.io.files import dataset_in, group_in, storage_options
 from lattice.model.errors import InputError
 from lattice.model.structure import Lattice, Model
@@ -54,7 +54,7 @@ def array_specs(model: Model) -> tuple[ArraySpec, ...]:
             f"{', '.join((*BUILT_IN, 'cytokines', *cytokines))}"
         )
     specs = [ArraySpec("cells", "1", "uint8")] if "cells" in chosen else []
-    if model.geometry.kind != "empty" or model.matrix is not None:
+    if has_bone(model):
         specs.append(ArraySpec("bone", "1", "uint8"))
     if model.matrix is not None:
         specs += [ArraySpec(n, "1", "float32") for n in ("osteoid", "mineral") if n in chosen]

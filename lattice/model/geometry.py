@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Bool, Float32, Integer, UInt8
 from scipy import ndimage
+from scipy.fft import next_fast_len
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -177,15 +177,15 @@ def _band_limited_field(
     """
     margin = round(1.5 * wavelength)
     box = tuple(
-        n if wraps else scipy.fft.next_fast_len(n + margin, real=True)
+        n if wraps else int(next_fast_len(n + margin, real=True) or n + margin)
         for n, wraps in zip(shape, periodic, strict=True)
     )
     waves = [np.fft.fftfreq(n) for n in box[:2]] + [np.fft.rfftfreq(box[2])]
     square = sum(k**2 for k in np.meshgrid(*waves, indexing="ij", sparse=True))
     weight = np.exp(-0.5 * ((np.sqrt(square) * wavelength - 1) / BANDWIDTH) ** 2)
     weight[0, 0, 0] = 0
-    noise = scipy.fft.rfftn(random.standard_normal(box, dtype=np.float32))
-    field = scipy.fft.irfftn(noise * weight.astype(np.float32), s=box)
+    noise = np.fft.rfftn(random.standard_normal(box, dtype=np.float32))
+    field = np.fft.irfftn(noise * weight.astype(np.float32), s=box, axes=(0, 1, 2))
     return (field / field.std())[: shape[0], : shape[1], : shape[2]]
 
 
@@ -218,13 +218,15 @@ def _connected_piece(
 def _largest_piece(
     mask: Bool[np.ndarray, "Z Y X"], periodic: tuple[bool, bool, bool]
 ) -> Bool[np.ndarray, "Z Y X"]:
-    label, count = ndimage.label(_wrapped(mask, periodic), _TOUCHING)
+    wrapped = _wrapped(mask, periodic)
+    label = np.zeros(wrapped.shape, np.int32)
+    ndimage.label(wrapped, _TOUCHING, output=label)
     inside = label[_core(periodic)]
     if any(periodic):
         # A voxel of the rim and the one it repeats belong to one piece.
-        numbers = _wrapped(inside, periodic)
-        pairs = (label[label > 0], numbers[label > 0])
-        graph = coo_array((np.ones(pairs[0].size, bool), pairs), shape=(count + 1, count + 1))
+        pairs = (label[wrapped], _wrapped(inside, periodic)[wrapped])
+        size = int(label.max()) + 1
+        graph = coo_array((np.ones(pairs[0].size, bool), pairs), shape=(size, size))
         inside = connected_components(graph, directed=False)[1][inside]
     sizes = np.bincount(inside[mask]) if mask.any() else np.zeros(1)
     return mask & (inside == np.argmax(sizes))

@@ -9,11 +9,11 @@ from typing import Any
 
 from .kinds import Either, Flag, Integer, ListOf, MapOf, Quantity, Record, Text
 
-__all__ = ["ARRAYS", "GEOMETRY_KEYS", "SECTIONS", "SOLVER_SCHEMES", "TOP", "json_schema"]
+__all__ = ["ARRAYS", "GEOMETRY_KEYS", "SECTIONS", "SOLVER_SCHEMES", "SOURCES", "TOP"]
 
 PLACES = ("marrow", "surface", "bone")
 SEED_PLACES = (*PLACES, "everywhere")
-SOLVER_SCHEMES = ("auto", "one_pole", "two_half_steps")
+SOLVER_SCHEMES = ("auto", "one_pole", "two_half_steps", "two_poles", "three_poles")
 
 NAME = Text("Name, used in rules and in dotted names of numbers.", name=True)
 REFERENCE = Text(name=True)
@@ -263,24 +263,3 @@ SOURCES = MapOf(
     ),
     "For dotted names of numbers; * stands for anything.",
 )
-
-
-def json_schema() -> dict[str, Any]:
-    """The grammar as a JSON Schema, for editors that check TOML."""
-    properties: dict[str, Any] = {key: kind.schema() for key, kind in TOP.items()}
-    properties |= {key: kind.schema() for key, kind in SECTIONS.items()}
-    for key, kind in ARRAYS.items():
-        properties[key] = {"type": "array", "items": kind.schema()}
-    for section in SECTIONS:
-        # A file that is included, or that includes others, may hold a part of a section.
-        properties[section].pop("required", None)
-    for array in ARRAYS:
-        properties[array]["items"]["required"] = ["name"]
-    properties["sources"] = SOURCES.schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "osteolattice model file",
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-    }

@@ -5,6 +5,7 @@ from itertools import product
 import localthickness
 import numpy as np
 import pytest
+from scipy import spatial
 
 from lattice.analysis import thickness as module
 from lattice.analysis.thickness import mean_and_sd, thickness
@@ -53,23 +54,26 @@ def test_equals_trying_every_sphere(monkeypatch, grid_limit):
     np.testing.assert_allclose(thickness(mask, "mirror").local, expected, atol=1e-5)
 
 
-def _every_sphere(mask, factor):
-    """Hildebrand and Ruegsegger's definition by brute force."""
-    grid = [range(factor * (n - 1) + 1) for n in mask.shape]
-    inside = {c for c in product(*grid) if _all_voxels(mask, c, factor, True)}
-    outside = np.array([c for c in product(*grid) if _all_voxels(mask, c, factor, False)])
+def _every_sphere(mask, factor, margin=6):
+    """Hildebrand and Ruegsegger's definition by brute force; the image is reflected."""
+    wide = np.pad(mask, margin, mode="symmetric")
+    points = np.array(list(product(*[range(factor * (n - 1) + 1) for n in wide.shape])))
+    inside, outside = (np.array([_touches(wide, p, factor, v) for p in points]) for v in (1, 0))
+    nearest = spatial.cKDTree(points[outside]).query(points[inside])[0]
+    low = factor * margin - factor // 2
+    high = factor * (margin + np.array(mask.shape) - 1) + factor // 2
     voxels = np.argwhere(mask)
     best = np.zeros(mask.shape)
-    for c in inside:
-        r2 = ((outside - c) ** 2).sum(1).min()
-        hit = voxels[((factor * voxels - c) ** 2).sum(1) < r2]
-        best[tuple(hit.T)] = np.maximum(best[tuple(hit.T)], 2 * np.sqrt(r2) / factor - 1)
+    for c, r in zip(points[inside], nearest, strict=True):
+        if (c >= low).all() and (c <= high).all():
+            hit = voxels[((factor * (voxels + margin) - c) ** 2).sum(1) < r * r - 1e-6]
+            best[tuple(hit.T)] = np.maximum(best[tuple(hit.T)], 2 * r / factor - 1)
     return best
 
 
-def _all_voxels(mask, point, factor, value):
-    near = product(*[{c // factor, -(-c // factor)} for c in point])
-    return all(mask[v] == value for v in near)
+def _touches(mask, point, factor, value):
+    """Whether all voxels that a grid point touches have this value."""
+    return all(mask[v] == value for v in product(*[{c // factor, -(-c // factor)} for c in point]))
 
 
 def test_turning_the_image_turns_the_result():

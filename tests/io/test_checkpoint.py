@@ -138,6 +138,10 @@ def _change_value(file: h5py.File) -> None:
     file["state/cells"][0, 0, 0] += 1
 
 
+def _change_ledger(file: h5py.File) -> None:
+    file["ledger/events"][0, 0] += 1
+
+
 def _change_type(file: h5py.File) -> None:
     values = file["state/since"][()]
     del file["state/since"]
@@ -169,6 +173,7 @@ def _swap_group(file: h5py.File) -> None:
     [
         _drop_array,
         _change_value,
+        _change_ledger,
         _change_type,
         _change_config,
         _claim_terabytes,
@@ -190,6 +195,14 @@ def test_resealing_alone_changes_nothing(tmp_path):
     path = write(tmp_path, 1)
     seal(path)
     assert read_checkpoint(path).step == 1
+
+
+def test_files_are_read_without_jax():
+    code = (
+        "import sys, lattice.io.checkpoint, lattice.io.export, lattice.io.images\n"
+        "assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_foreign_newer_and_absent_files_are_refused(tmp_path):

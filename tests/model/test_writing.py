@@ -11,7 +11,9 @@ from lattice.kernels import time_scheme
 from lattice.model import load, loads
 from lattice.model.advice import advice
 from lattice.model.describe import describe
-from lattice.model.grammar import SOLVER_SCHEMES, json_schema
+from lattice.model.grammar import SOLVER_SCHEMES
+from lattice.model.schema import json_schema
+from lattice.model.writing import to_toml
 from tests.model.example import BASE, changed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -65,8 +67,6 @@ def test_steps_that_no_float_holds_round_trip(step):
 
 def test_values_that_were_set_round_trip():
     model = loads(BASE).with_values(**{"rule.engulf.rate": 0.1 + 0.2})
-    from lattice.model.writing import to_toml
-
     assert loads(to_toml(model)).values == model.values
 
 
