@@ -2,6 +2,7 @@
 # make test        the quick checks and tests
 # make check-full  all tests, the expensive statistics included
 # make lint        formatting, imports between rooms, types
+# make coverage    the same tests, and the lines that none of them runs
 # Only make and a Python from 3.11 to 3.13 need to be there; the rest goes into .venv.
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# \(make \)/\1/p' Makefile
 
 # A name on the PATH may be a shim of a version manager that only prints an error: try each.
 $(BIN)/python:

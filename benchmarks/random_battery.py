@@ -105,7 +105,7 @@ def verdicts(seed: int, order: str, quick: bool) -> Counter[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="random numbers into Dieharder")
     parser.add_argument("--order", choices=sorted(LENGTHS), help="default: each in turn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="only the quicker tests")

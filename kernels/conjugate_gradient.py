@@ -33,8 +33,12 @@ def solve(
     true: Array,
     grid: Grid,
 ) -> Rows:
-    """An approximate u with A u = r, from u = 0."""
+    """An approximate u with A u = r, from u = 0, after at least one iteration."""
     width = r.shape[2] // grid.species
+
+    if iterations == 1:
+        # The preconditioner alone is as good as its scaling by one product, at two thirds the cost.
+        return precondition(r)
 
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
         return sum_rows(a * b, grid.species, grid.slabs)
@@ -42,15 +46,17 @@ def solve(
     def add(a: Rows, scale: Float[Array, "S"], b: Rows) -> Rows:
         return boundary(true, lambda a, s, b: a + jnp.tile(s, width) * b, a, scale, b)
 
-    u = jnp.zeros_like(r)
-    direction, old = None, None
+    def scaled(scale: Float[Array, "S"], b: Rows) -> Rows:
+        return boundary(true, lambda s, b: jnp.tile(s, width) * b, scale, b)
+
+    u, direction, old = None, None, None
     for iteration in range(iterations):
         z = precondition(r)
         new = dot(r, z)
         direction = z if direction is None else add(z, ratio(new, old), direction)
         image = apply(direction)
         step = ratio(new, dot(direction, image))
-        u = add(u, step, direction)
+        u = scaled(step, direction) if u is None else add(u, step, direction)
         if iteration + 1 < iterations:
             r = add(r, -step, image)
         old = new

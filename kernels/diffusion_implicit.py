@@ -10,7 +10,9 @@ With e = exp(-decay t) and w = (1 - e) / (decay t), the one-pole step of length 
 
     (1 + w t (sink - div D f grad)) u1 = e u0 + w t source.
 
-It is positive, exact for uniform fields and for steady states, first order in time otherwise.
+It is positive. The two- and three-pole steps solve with one such matrix two or three times and are
+four and twelve times more accurate at steps at which sources change (`time_scheme`). All are exact
+for uniform fields without sinks and at steady states, and first order in time otherwise.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ from lattice.kernels.stencil import (
     Conductance,
     Faces,
     Grid,
+    extended,
     neighbour_codes,
-    outflow,
-    planes_of,
     six_faces,
+    subtract_outflow,
 )
 
 COARSENINGS = 5
@@ -106,18 +106,26 @@ def restrict(rows: Float[Array, "Z Y XS"], grid: Grid) -> Float[Array, "z y xs"]
     return rows * scale
 
 
-def prolong(
-    rows: Float[Array, "z y xs"], shape: tuple[int, ...], species: int
-) -> Float[Array, "Z Y XS"]:
-    """Each block's value, in all of its voxels; `shape` is that of the fine rows."""
+def doubled_lines(rows: Float[Array, "z y xs"], width: int, species: int) -> Float[Array, "z y XS"]:
+    """Each value twice along x, on lines of `width` values."""
     z, y, _ = rows.shape
-    fine = (shape[0], shape[1], shape[2] // species)
-    a = rows.reshape(z, 1, y, 1, -1, 1, species)
-    x = a.shape[4]
-    twice = [2 if f > 1 else 1 for f in fine]
-    a = jnp.broadcast_to(a, (z, twice[0], y, twice[1], x, twice[2], species))
-    a = a.reshape(z * twice[0], y * twice[1], x * twice[2] * species)
-    return a[: shape[0], : shape[1], : shape[2]]
+    cells = rows.reshape(z, y, -1, 1, species)
+    times = 2 if width > species else 1
+    lines = jnp.broadcast_to(cells, (z, y, cells.shape[2], times, species)).reshape(z, y, -1)
+    return lines[:, :, :width]
+
+
+def add_blocks(
+    rows: Float[Array, "Z Y XS"], lines: Float[Array, "z y XS"]
+) -> Float[Array, "Z Y XS"]:
+    """rows plus a value for each pair of planes and pair of lines."""
+    z, y, width = rows.shape
+    twice = (2 if z > 1 else 1, 2 if y > 1 else 1)
+    shape = (lines.shape[0], twice[0], lines.shape[1], twice[1], width)
+    if (shape[0] * shape[1], shape[2] * shape[3]) == (z, y):
+        return (rows.reshape(shape) + lines[:, None, :, None, :]).reshape(rows.shape)
+    blocks = jnp.broadcast_to(lines[:, None, :, None, :], shape)
+    return rows + blocks.reshape(shape[0] * shape[1], -1, width)[:z, :y]
 
 
 def coarse_faces(faces: Faces, grid: Grid) -> Faces:
@@ -202,23 +210,32 @@ class Operator:
         c = 1.0 if self.mass is None else self.mass
         return c if self.sink is None else c + self.sink
 
+    def rest(self, start, u, halo, faces):
+        """start - A u."""
+        if self.mass is None:
+            start = start - u
+        else:
+            start = start - self.mass * u
+        if self.sink is not None:
+            start = start - self.sink * u
+        return subtract_outflow(start, u, halo, faces, self.grid)
+
     def apply(self, u: Float[Array, "Z Y XS"]) -> Float[Array, "Z Y XS"]:
         """A u."""
 
-        def run(u, planes):
+        def run(u, halo):
             faces = six_faces(self.level, self.value, self.grid)
-            return self.diagonal() * u + outflow(u, planes, faces, self.grid)
+            return -self.rest(jnp.zeros_like(u), u, halo, faces)
 
-        return boundary(self.true, run, u, planes_of(u, self.grid))
+        return boundary(self.true, run, u, extended(u, self.grid))
 
     def residual(self, u, r):
         """r - A u."""
 
-        def run(u, r, planes):
-            faces = six_faces(self.level, self.value, self.grid)
-            return r - self.diagonal() * u - outflow(u, planes, faces, self.grid)
+        def run(u, r, halo):
+            return self.rest(r, u, halo, six_faces(self.level, self.value, self.grid))
 
-        return boundary(self.true, run, u, r, planes_of(u, self.grid))
+        return boundary(self.true, run, u, r, extended(u, self.grid))
 
     def first_sweep(self, r, weight: float):
         """A Jacobi sweep from zero."""
@@ -232,16 +249,16 @@ class Operator:
     def sweep(self, u, r, weight: float):
         """A Jacobi sweep for A u = r."""
 
-        def run(u, r, planes):
+        def run(u, r, halo):
             faces = six_faces(self.level, self.value, self.grid)
-            rest = r - self.diagonal() * u - outflow(u, planes, faces, self.grid)
+            rest = self.rest(r, u, halo, faces)
             return u + weight * rest / (self.diagonal() + sum_faces(faces))
 
-        return boundary(self.true, run, u, r, planes_of(u, self.grid))
+        return boundary(self.true, run, u, r, extended(u, self.grid))
 
 
 def sum_faces(faces):
-    """The sum of six conductances, in the order of `outflow`."""
+    """The sum of six conductances, in the order of `six_faces`."""
     total = faces[0]
     for face in faces[1:]:
         total = total + face
@@ -315,10 +332,14 @@ def cycle(levels: list[Operator], r: Float[Array, "Z Y XS"]) -> Float[Array, "Z 
     if below.gather:
         rest = gather_planes(rest, here.grid.slabs)
     coarse = cycle(levels[1:], boundary(here.true, lambda a: restrict(a, below.grid), rest))
+    species = here.grid.species
+    lines = boundary(here.true, lambda e: doubled_lines(e, u.shape[2], species), coarse)
     if below.gather:
-        fine = (r.shape[0] * here.grid.slabs.count, *r.shape[1:])
-        u = u + own_planes(prolong(coarse, fine, here.grid.species), here.grid.slabs)
+        whole = add_blocks(
+            jnp.zeros((u.shape[0] * here.grid.slabs.count, *u.shape[1:]), u.dtype), lines
+        )
+        u = u + own_planes(whole, here.grid.slabs)
     else:
-        u = boundary(here.true, lambda u, e: u + prolong(e, u.shape, here.grid.species), u, coarse)
+        u = boundary(here.true, add_blocks, u, lines)
     u = here.sweep(u, r, WEIGHTS[1])
     return here.sweep(u, r, WEIGHTS[0])

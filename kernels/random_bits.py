@@ -78,7 +78,7 @@ def stream_key(seed: int | UInt32[Array, "2"] | UInt32[np.ndarray, "2"], name: s
     return threefry2x32((jnp.uint32(low), jnp.uint32(high)), (words[0], words[1]), rounds=20)
 
 
-def uniform(bits: UInt32[Array, "..."]) -> Float32[Array, "..."]:
+def uniform(bits: Word) -> Float32[Array, "..."]:
     """bits * 2**-32 rounded down, in [0, 1): resolution 2**-32 at zero, 2**-24 below one.
 
     Rounding down makes ``uniform(bits) < p`` hold for ceil(p * 2**32) of the 2**32 words, for
@@ -86,12 +86,10 @@ def uniform(bits: UInt32[Array, "..."]) -> Float32[Array, "..."]:
     """
     # bits >> 24 has its leading one at the place of the first bit that float32 cannot hold;
     # without that bit the conversion cannot round up.
-    return (bits & ~(bits >> np.uint32(24))).astype(jnp.float32) * np.float32(2.0**-32)
+    return jnp.asarray(bits & ~(bits >> np.uint32(24)), jnp.float32) * np.float32(2.0**-32)
 
 
-def voxel_bits(
-    key: Key, index: UInt32[Array, "..."], step: Counter, substep: Counter
-) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+def voxel_bits(key: Key, index: UInt32[Array, "..."], step: Counter, substep: Counter) -> Key:
     """64 random bits per voxel for one sub-step of one step of the stream `key`.
 
     `index` is the global index of the voxel; `step` and `substep` may be traced.

@@ -70,27 +70,29 @@ def shift(
     return lax.pad(rows, jnp.zeros((), rows.dtype), padding)
 
 
-def planes_of(rows: Shaped[Array, "Z Y XS"], grid: Grid):
-    """The planes below and above this slab; nothing travels when the lattice is whole.
+def extended(rows: Shaped[Array, "Z Y XS"], grid: Grid):
+    """The slab between its neighbours' planes; None when the lattice is whole.
 
     At an end that does not wrap it is the slab's own plane, so that the difference vanishes.
     """
     if not grid.slabs.divided:
-        return None, None
+        return None
     below, above = neighbour_planes(rows, grid.slabs, grid.periodic[0])
     if not grid.periodic[0]:
         index = slab_index(grid.slabs)
         below = jnp.where(index == 0, rows[:1], below)
         above = jnp.where(index == grid.slabs.count - 1, rows[-1:], above)
-    return below, above
+    return jnp.concatenate([below, rows, above])
 
 
 def difference(
-    rows: Float[Array, "Z Y XS"], planes, axis: int, down: bool, grid: Grid
+    rows: Float[Array, "Z Y XS"], halo, axis: int, down: bool, grid: Grid
 ) -> Float[Array, "Z Y XS"]:
     """u minus its neighbour, the one with the lower index if `down`; 0 at an end."""
-    if grid.periodic[axis] or (axis == 0 and grid.slabs.divided):
-        return rows - shift(rows, axis, down, grid, None if planes is None else planes[not down])
+    if axis == 0 and grid.slabs.divided:
+        return rows - (halo[:-2] if down else halo[2:])
+    if grid.periodic[axis]:
+        return rows - shift(rows, axis, down, grid)
     step = grid.species if axis == 2 else 1
     size = rows.shape[axis]
     upper = lax.slice_in_dim(rows, min(step, size), size, axis=axis)
@@ -152,10 +154,14 @@ def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid):
     return tuple(jnp.where(is_bone(level, 1 << bit), to_bone, to_marrow) for bit in range(6))
 
 
-def outflow(rows: Float[Array, "Z Y XS"], planes, faces, grid: Grid) -> Float[Array, "Z Y XS"]:
-    """The sum over faces of k (u - u_neighbour)."""
-    total = None
+def subtract_outflow(
+    start: Float[Array, "Z Y XS"], rows: Float[Array, "Z Y XS"], halo, faces, grid: Grid
+) -> Float[Array, "Z Y XS"]:
+    """start minus the sum over faces of k (u - u_neighbour).
+
+    One product for each addition: a compiler that contracts them to fused ones has no choice, so
+    the bits do not depend on how the neighbours are read.
+    """
     for face, (axis, down) in zip(faces, SIDES, strict=True):
-        term = face * difference(rows, planes, axis, down, grid)
-        total = term if total is None else total + term
-    return total
+        start = start - face * difference(rows, halo, axis, down, grid)
+    return start

@@ -63,10 +63,11 @@ def morphometry(
     """
     fraction = _checked(bone, voxel_um)
     mask = fraction >= 0.5
-    return _volumes(fraction, voxel_um, smoothing) | {
+    found = _volumes(fraction, voxel_um, smoothing) | {
         **_spheres(mask, voxel_um, bone_border, marrow_border),
         "Conn.D": Measure(_connectivity_density(mask, voxel_um), "1/mm^3"),
     }
+    return {name: found[name] for name in DESCRIPTIONS}
 
 
 def _checked(bone: np.ndarray, voxel_um: float) -> np.ndarray:

@@ -254,21 +254,23 @@ def _budgets(page: Page, view: View) -> None:
         kinds = [k for k in BUDGET if any(f"{n}.{k}" in series for n in molecules)]
         rows = []
         for name in molecules:
-            amounts = [_last(series.get(f"{name}.{k}")) for k in kinds]
-            rows.append([name, *map(number, amounts), series[f"{name}.produced"].unit])
+            amounts = [_at(series.get(f"{name}.{k}"), -1) for k in kinds]
+            start = _at(series.get(f"{name}.present"), 0)
+            unit = series[f"{name}.produced"].unit
+            rows.append([name, number(start), *map(number, amounts), unit])
         page.paragraph(
-            "Molecules of each cytokine in the whole block: totals since the start, and what is "
-            "present at the end.",
+            "Molecules of each cytokine in the whole block: what was there at the start, totals "
+            "since then, and what is present at the end.",
             "note",
         )
-        page.table(["cytokine", *kinds, "unit"], rows)
+        page.table(["cytokine", "at the start", *kinds, "unit"], rows)
 
 
 BUDGET = ("produced", "decayed", "consumed", "reacted", "present")
 
 
-def _last(series: Series | None) -> float | None:
-    return None if series is None else float(series.values[-1])
+def _at(series: Series | None, row: int) -> float | None:
+    return None if series is None else float(series.values[row])
 
 
 def _parameters(page: Page, view: View) -> None:

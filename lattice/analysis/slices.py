@@ -169,13 +169,13 @@ def _legend(figure: Figure, snapshot, planes, states, colours) -> None:
 
 
 def shared_norm(arrays: Sequence[np.ndarray]) -> Normalize:
-    """One colour scale for a field at several times: logarithmic if it spans a factor of 100."""
+    """One colour scale for a field at several times: logarithmic if it spans a factor of 20."""
     values = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
     high = float(values.max(initial=0.0))
     positive = values[values > 0]
     if positive.size and high > 0:
         low = max(float(np.quantile(positive, 0.01)), high * 1e-5)
-        if high > 100 * low:
+        if high > 20 * low:
             return LogNorm(low, high, clip=True)
     bottom = float(values.min(initial=high))
     return Normalize(bottom, high if high > bottom else bottom + 1.0)

@@ -178,7 +178,9 @@ def figure_cytokines(
             _log_if_wide(ax, mean.values, high.values, floor)
         ax.set_title(name, fontsize=9, loc="left", color=INK)
         ax.set_ylabel(mean.unit, fontsize=8)
-    title = "Cytokines: mean over the lattice (line), from the lowest to the highest voxel (band)"
+    title = (
+        "Concentration of each cytokine: mean (line), from the lowest to the highest voxel (band)"
+    )
     _finish(figure, axes, scale, None, title, marks)
     return figure
 

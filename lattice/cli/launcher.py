@@ -4,7 +4,6 @@ glibc reads its tunables only when a process starts, so the command re-executes 
 Whatever the user has set is left alone.
 """
 
-import hashlib
 import importlib.util
 import os
 import sys
@@ -64,13 +63,19 @@ def wanted(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def compilation_cache(environment: Mapping[str, str]) -> Path | None:
-    """The folder of compiled programs in use, made if need be; None if there is none."""
+    """The folder of compiled programs in use, made if need be; None if there is none.
+
+    Without CUDA there is none unless the user names one: JAX up to 0.10 never reuses a program
+    compiled for CPU, and says so in red for each of them (jax-ml/jax#38445).
+    """
     if environment.get(NO_CACHE, "0") not in ("", "0"):
         return None
     if "JAX_COMPILATION_CACHE_DIR" in environment:
         return Path(environment["JAX_COMPILATION_CACHE_DIR"])
+    if not _has_cuda():
+        return None
     try:
-        folder = _user_cache(environment) / "osteolattice" / f"jax-{_processor()}"
+        folder = _user_cache(environment) / "osteolattice" / "jax"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # read-only, or no home
         return None
@@ -85,16 +90,6 @@ def _user_cache(environment: Mapping[str, str]) -> Path:
     if environment.get("LOCALAPPDATA"):
         return Path(environment["LOCALAPPDATA"])
     return Path.home() / ".cache"
-
-
-def _processor() -> str:
-    """A name for the instruction set: homes are shared between nodes that differ in theirs."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            text = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        text = ""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _is_own_command() -> bool:

@@ -123,6 +123,36 @@ def pair_hazard(
     return entry.share * hazard * allowed
 
 
+def site_bound(entry: Entry, numbers: Numbers, dt: float) -> Float[Array, ""] | float:
+    """A hazard that `site_hazard` never exceeds."""
+    rule = entry.rule
+    if entry.stranded or rule.after is not None:
+        return CERTAIN
+    return numbers[rule.rate] * dt * _largest(rule, numbers)
+
+
+def pair_bound(
+    entry: Entry, numbers: Numbers, dt: float, voxel: float
+) -> Float[Array, ""] | float:
+    """A hazard that `pair_hazard` never exceeds."""
+    rule = entry.rule
+    if rule is None or rule.after is not None:
+        return CERTAIN
+    most = numbers[rule.rate] * dt * _largest(rule, numbers)
+    if rule.kind == "move":
+        biased = 1 if rule.toward is None else 2
+        return hop_hazard(biased * most / (6 * voxel))
+    return most / 6 if rule.kind == "divide" else most
+
+
+def _largest(rule: Rule, numbers: Numbers):
+    """The product of the largest factors that the responses can give."""
+    factor = jnp.float32(1)
+    for spec in rule.responses:
+        factor = factor * jnp.maximum(numbers[spec.ceiling], numbers[spec.floor])
+    return factor
+
+
 def _rated(rule: Rule, view: View, numbers: Numbers, dt: float):
     if rule.rate is None:
         return jnp.float32(0)

@@ -25,7 +25,8 @@ class Numbers:
     names: tuple[str, ...] = field(metadata={"static": True})
 
     def __getitem__(self, name: str) -> Float[Array, ""]:
-        return self.values[self.names.index(name)]
+        # A static slice: indexing with brackets would trace bounds checks, hundreds of times.
+        return jax.lax.index_in_dim(self.values, self.names.index(name), keepdims=False)
 
     def scaled(self, names: Iterable[str], factors: Float[Array, "K"]) -> Numbers:
         """The numbers with some of them multiplied (a name may occur more than once)."""

@@ -13,10 +13,18 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int32, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int32, UInt8, UInt32
 
 from lattice.engine.declare import MATRIX_ONE
-from lattice.engine.flux import CERTAIN, choose, group_offsets, pair_hazard, site_hazard
+from lattice.engine.flux import (
+    CERTAIN,
+    choose,
+    group_offsets,
+    pair_bound,
+    pair_hazard,
+    site_bound,
+    site_hazard,
+)
 from lattice.engine.numbers import Numbers
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Entry, Group, Table
@@ -88,6 +96,7 @@ def contact_substep(
     consumed: Int32[Array, "V"] | None,
     table: Table,
     numbers: Numbers,
+    bounds: Float[Array, "C C"],
     draws: Draws,
     axis: Int32[Array, ""],
     parity: Int32[Array, ""],
@@ -96,18 +105,18 @@ def contact_substep(
 ) -> tuple[UInt8[Array, "V"], Int32[Array, "V"], Array | None, Int32[Array, "R"]]:
     """One of the six matchings: every voxel meets one neighbour, and each pair draws once.
 
+    A pair is listed at its lower voxel. `bounds` are the largest probabilities with which each two
+    states can react (`pair_bounds`): the exact hazards are needed only where the draw lies below.
     Returns cells, since, consumed matrix and how often each rule fired in pairs whose lower voxel
     belongs to this device.
     """
     region = around.region
     rows = np.array([e.row for g in table.pair for e in g.entries], np.int32)
 
-    def work(index, carry):
+    def react(listed, carry):
+        index, partner, uniform = listed
         cells, since, eaten, fired = carry
-        pair = _meet(around, index, axis, parity)
-        uniform = voxel_uniform(
-            draws.contact, region.global_index(pair.lower), around.step, substep
-        )
+        pair = _ordered(around, index, partner)
         chosen = _draw_pairs(around, pair, table, numbers, draws, uniform)
         happens = chosen >= 0
         for place, target in enumerate((pair.first, pair.second)):
@@ -115,17 +124,69 @@ def contact_substep(
             cells = cells.at[where].set(_products(table.pair, place, chosen), mode="drop")
             age = _carried(table.pair, place, chosen, pair.ages, around.step)
             since = since.at[where].set(age, mode="drop")
-        # Both cells of a pair may be listed: it is counted at its lower voxel.
-        once = pair.own_is_lower | ~in_states(pair.partner_code, table.pair_codes)
         if eaten is not None:
-            taken = jnp.where(once, chosen, -1)
-            eaten = _eat(eaten, table.pair, taken, (pair.first, pair.second), numbers)
-        counted = happens & once & region.owned(pair.lower)
-        return cells, since, eaten, _count(fired, rows, chosen, counted)
+            eaten = _eat(eaten, table.pair, chosen, (pair.first, pair.second), numbers)
+        return cells, since, eaten, _count(fired, rows, chosen, happens & region.owned(index))
 
-    mask = in_states(around.cells, table.pair_codes)
+    def work(index, carry):
+        lower = jnp.minimum(index, region.size - 1)
+        coordinate = jnp.stack(region.coordinates(lower))[axis]
+        partner, exists = region.neighbour(lower, coordinate, axis, 1)
+        uniform = voxel_uniform(draws.contact, region.global_index(lower), around.step, substep)
+        bound = bounds[around.cells[lower], around.cells[partner]]
+        # A halo beyond an end that is not periodic holds no voxel of the lattice.
+        exists = exists & ((coordinate >= 0) | jnp.asarray(region.periodic)[axis])
+        may = (index < region.size) & exists & (uniform < bound)
+        return in_batches(may, _few(capacity), _taking(react, index, partner, uniform), carry)
+
     start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
-    return in_batches(mask, capacity, work, start)
+    return in_batches(_meeting(around, table, axis, parity), capacity, work, start)
+
+
+def _few(capacity: int) -> int:
+    """Room for the entries of a list that remain after thinning."""
+    return max(64, capacity // 8)
+
+
+def _taking(work, *columns):
+    """`work` on some rows of a table: takes positions, passes the rows' entries."""
+
+    def rows(position, carry):
+        size = columns[0].shape[0]
+        at = jnp.minimum(position, size - 1)
+        first, *rest = (column[at] for column in columns)
+        # Padding of the list of positions becomes padding of the list of voxels.
+        first = jnp.where(position < size, first, np.iinfo(np.int32).max)
+        return work((first, *rest), carry)
+
+    return rows
+
+
+def _meeting(around: Surroundings, table: Table, axis, parity) -> Bool[Array, "V"]:
+    """Lower voxels of the pairs of a matching in which either cell may react."""
+    region = around.region
+    nz, ny, nx = region.padded
+    active = in_states(around.cells, table.pair_codes)
+    stride = jnp.asarray([ny * nx, nx, 1], jnp.int32)[axis]
+    # The cell at the other end: a shift of the flat array; around a periodic end, by the wrap.
+    doubled = jnp.concatenate([active, active])
+    beyond = jax.lax.dynamic_slice(doubled, (stride,), (region.size,))
+    extent = jnp.asarray(region.shape, jnp.int32)[axis]
+    wrapped = jax.lax.dynamic_slice(
+        doubled, (jnp.mod(-stride * (extent - 1), region.size),), (region.size,)
+    )
+    places = [
+        jnp.arange(n, dtype=jnp.int32).reshape([-1 if k == d else 1 for k in range(3)])
+        for d, n in enumerate((nz, ny, nx))
+    ]
+    places[0] = places[0] + region.first_plane()
+    along = [jnp.broadcast_to(p, (nz, ny, nx)).reshape(-1) for p in places]
+    coordinate = jax.lax.select_n(axis, *along)
+    last = coordinate == extent - 1
+    if region.halo:
+        last = last & (axis != 0)
+    lower = jnp.mod(coordinate - parity, 2) == 0
+    return lower & (active | jnp.where(last, wrapped, beyond))
 
 
 @dataclass(frozen=True)
@@ -134,33 +195,23 @@ class _Pairs:
 
     first: Int32[Array, "N"]
     second: Int32[Array, "N"]
-    lower: Int32[Array, "N"]
     codes: tuple[UInt8[Array, "N"], UInt8[Array, "N"]]
     ages: tuple[Int32[Array, "N"], Int32[Array, "N"]]
-    exists: Bool[Array, "N"]
-    own_is_lower: Bool[Array, "N"]
-    partner_code: UInt8[Array, "N"]
+    listed: Bool[Array, "N"]
 
 
-def _meet(around: Surroundings, index, axis, parity) -> _Pairs:
-    region = around.region
-    listed = index < region.size
-    index = jnp.minimum(index, region.size - 1)
-    coordinate = jnp.stack(region.coordinates(index))[axis]
-    lower = jnp.mod(coordinate - parity, 2) == 0
-    partner, exists = region.neighbour(index, coordinate, axis, jnp.where(lower, 1, -1))
+def _ordered(around: Surroundings, index, partner) -> _Pairs:
+    listed = index < around.region.size
+    index = jnp.minimum(index, around.region.size - 1)
     own, other = around.cells[index], around.cells[partner]
-    own_first = (own < other) | ((own == other) & lower)
-    first, second = jnp.where(own_first, index, partner), jnp.where(own_first, partner, index)
+    in_order = own <= other
+    first, second = jnp.where(in_order, index, partner), jnp.where(in_order, partner, index)
     return _Pairs(
         first,
         second,
-        jnp.where(lower, index, partner),
-        (jnp.where(own_first, own, other), jnp.where(own_first, other, own)),
+        (jnp.where(in_order, own, other), jnp.where(in_order, other, own)),
         (around.since[first], around.since[second]),
-        listed & exists,
-        lower,
-        other,
+        listed,
     )
 
 
@@ -178,9 +229,36 @@ def _draw_pairs(around, pair, table, numbers, draws, uniform) -> Int32[Array, "N
         ]
         entry = choose(hazards, uniform)
         met = (pair.codes[0] == group.reactants[0]) & (pair.codes[1] == group.reactants[1])
-        happens = met & pair.exists & (entry < len(hazards))
+        happens = met & pair.listed & (entry < len(hazards))
         chosen = jnp.where(happens, offset + entry, chosen)
     return chosen
+
+
+def pair_bounds(table: Table, numbers: Numbers, dt: float, voxel: float) -> Float[Array, "C C"]:
+    """The largest probability with which each two states can react in one contact sub-step."""
+    bounds = jnp.zeros((len(table.states),) * 2, jnp.float32)
+    for group in table.pair:
+        a, b = group.reactants
+        bound = _bound([pair_bound(e, numbers, dt, voxel) for e in group.entries])
+        bounds = bounds.at[a, b].set(bound).at[b, a].set(bound)
+    return bounds
+
+
+def site_bounds(table: Table, numbers: Numbers, dt: float) -> Float[Array, "C"]:
+    """The largest probability with which each state can change in one step."""
+    bounds = jnp.zeros(len(table.states), jnp.float32)
+    for group in table.site:
+        bound = _bound([site_bound(e, numbers, dt) for e in group.entries])
+        bounds = bounds.at[group.reactants[0]].set(bound)
+    return bounds
+
+
+def _bound(hazards) -> Float[Array, ""]:
+    """Probability from a sum of bounds; rounding of an exact sum must never exceed it."""
+    total = sum(hazards[1:], jnp.asarray(hazards[0], jnp.float32))
+    bound = -jnp.expm1(-total * (1 + 1e-5)) * (1 + 1e-5)
+    # A rate of 0 times an unlimited response is not a number: nothing is known of it.
+    return jnp.where(jnp.isnan(bound), 2.0, bound)
 
 
 def fate_of(
@@ -220,13 +298,13 @@ def site_substep(
     """Transitions of single cells with competing hazards; same returns as `contact_substep`."""
     region = around.region
     rows = np.array([e.row for g in table.site for e in g.entries], np.int32)
+    bounds = site_bounds(table, numbers, around.model.time.step)
 
-    def work(index, carry):
+    def react(listed, carry):
+        index, uniform = listed
         cells, since, eaten, fired = carry
         view = around.at(index)
-        uniform = voxel_uniform(draws.site, region.global_index(view.index), around.step, 0)
-        listed = index < region.size
-        chosen = _draw_sites(around, view, table, numbers, uniform, listed)
+        chosen = _draw_sites(around, view, table, numbers, uniform, index < region.size)
         happens = chosen >= 0
         where = jnp.where(happens, view.index, region.size)
         cells = cells.at[where].set(_products(table.site, 0, chosen), mode="drop")
@@ -234,12 +312,20 @@ def site_substep(
         since = since.at[where].set(age, mode="drop")
         if eaten is not None:
             eaten = _eat(eaten, table.site, chosen, (view.index,), numbers)
-        counted = happens & region.owned(view.index)
-        return cells, since, eaten, _count(fired, rows, chosen, counted)
+        return cells, since, eaten, _count(fired, rows, chosen, happens & region.owned(view.index))
+
+    def work(index, carry):
+        at = jnp.minimum(index, region.size - 1)
+        uniform = voxel_uniform(draws.site, region.global_index(at), around.step, 0)
+        may = (index < region.size) & (uniform < bounds[around.cells[at]])
+        return in_batches(may, _few(capacity), _taking(react, index, uniform), carry)
 
     mask = in_states(around.cells, table.site_codes)
     if table.arrivals is not None:
-        mask = mask | _may_arrive(around, table.arrivals, numbers, draws)
+        # Empty voxels are many: they are thinned before they are listed.
+        every = jnp.arange(region.size, dtype=jnp.int32)
+        uniform = voxel_uniform(draws.site, region.global_index(every), around.step, 0)
+        mask = mask | ((around.cells == 0) & (uniform < bounds[0]))
     start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
     return in_batches(mask, capacity, work, start)
 
@@ -265,24 +351,6 @@ def _draw_sites(around, view, table, numbers, uniform, listed):
 def _stranded(code: int, view: SiteView, table: Table):
     lost = ~jnp.asarray(view.may_live(table.lives(code)))
     return jnp.where(jnp.broadcast_to(lost, view.index.shape), jnp.float32(CERTAIN), 0)
-
-
-def _may_arrive(around: Surroundings, group: Group, numbers: Numbers, draws: Draws):
-    """Empty voxels whose draw lies below the largest hazard that the rules can have.
-
-    Thinning: the exact hazards need to be known at these few voxels only."""
-    region = around.region
-    bound = jnp.float32(0)
-    for entry in group.entries:
-        largest = numbers[entry.rule.rate] * around.model.time.step
-        for spec in entry.rule.responses:
-            largest = largest * jnp.maximum(numbers[spec.ceiling], numbers[spec.floor])
-        bound = bound + largest
-    # Rounding of the exact sum must not exceed the bound.
-    bound = jnp.where(jnp.isnan(bound), 1.0, -jnp.expm1(-bound * (1 + 1e-5)) * (1 + 1e-5))
-    index = jnp.arange(region.size, dtype=jnp.int32)
-    uniform = voxel_uniform(draws.site, region.global_index(index), around.step, 0)
-    return (around.cells == 0) & (uniform < bound)
 
 
 def _products(groups: tuple[Group, ...], place: int, chosen: Int32[Array, "N"]):

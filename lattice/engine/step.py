@@ -251,14 +251,17 @@ def _contacts(plan, numbers, around, consumed, fired, draws, orders, seed):
     table, step = plan.table, around.step
     matchings = orders.shape[1]
     key = stream_key(seed, "order of matchings")
+    time, voxel = plan.model.time, plan.model.lattice.voxel
+    bounds = sampled.pair_bounds(table, numbers, time.contact_step, voxel)
 
     def body(k, carry):
         cells, since, matrix_now, consumed, fired = carry
         now = replace(around, cells=cells, since=since, matrix=matrix_now)
         draw = voxel_bits(key, jnp.zeros((), jnp.uint32), step, k // matchings)[0]
         code = orders[draw % orders.shape[0], k % matchings]
+        where = (code // 2, code % 2, k)
         cells, since, eaten, more = sampled.contact_substep(
-            now, consumed, table, numbers, draws, code // 2, code % 2, k, plan.capacity
+            now, consumed, table, numbers, bounds, draws, *where, plan.capacity
         )
         after = sampled.refreshed(now, cells, since, consumed, eaten)
         return after.cells, after.since, after.matrix, eaten, fired + more

@@ -105,14 +105,19 @@ def _sphere(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
             f"lattice that is {smallest * lattice.voxel:g} um wide; make it smaller or the lattice "
             "larger"
         )
-    distance = sum(
-        (np.arange(n).reshape(_column(i)) + 0.5 - n / 2) ** 2 for i, n in enumerate(lattice.shape)
-    )
+    distance = np.zeros(lattice.shape[::-1])
+    for i, n in enumerate(lattice.shape):
+        distance += (np.arange(n).reshape(_column(i)) + 0.5 - n / 2) ** 2
     return distance <= radius**2
 
 
 def _trabeculae(geometry: Geometry, lattice: Lattice, seed: int) -> Bool[np.ndarray, "Z Y X"]:
-    voxel, shape, periodic = lattice.voxel, lattice.shape[::-1], lattice.periodic[::-1]
+    voxel, (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = (
+        lattice.voxel,
+        lattice.shape,
+        lattice.periodic,
+    )
+    shape, periodic = (nz, ny, nx), (wraps_z, wraps_y, wraps_x)
     thickness = _length(geometry.thickness, "thickness", voxel)
     fraction = geometry.bone_fraction
     if fraction is None or not 0 < fraction < 1:
@@ -197,9 +202,11 @@ def _connected_piece(
     The largest piece of {rank < r} grows with r; the last r before it is large enough is found by
     bisection. The rest is taken from the next one, layer by layer around what there is.
     """
-    low, high = 0, wanted
+    low = high = wanted
     while _largest_piece(rank < high, periodic).sum() < wanted:
-        low, high = high, min(2 * high, rank.size)
+        low, high = high, min(high + high // 8 + 1, rank.size)
+    if low == high:  # in one piece from the start
+        return rank < wanted
     while high - low > 1:
         middle = (low + high) // 2
         if _largest_piece(rank < middle, periodic).sum() < wanted:

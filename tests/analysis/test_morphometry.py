@@ -65,6 +65,13 @@ def test_connectivity_counts_handles(mask, handles):
     assert morphometry(mask, 10.0)["Conn.D"].value * volume == pytest.approx(handles)
 
 
+def test_bone_that_touches_at_a_corner_is_connected():
+    mask = np.zeros((8, 8, 8), bool)
+    mask[1:4, 1:4, 1:4] = mask[4:7, 4:7, 4:7] = True
+    assert purified(mask).sum() == mask.sum()
+    assert morphometry(mask, 10.0)["Conn.D"].value == 0
+
+
 def test_purification_drops_specks_and_fills_cavities():
     mask = sphere(12)
     speckled = mask.copy()

@@ -38,7 +38,7 @@ def run(path, environment, *arguments):
 @glibc_only
 def test_the_process_is_started_anew_once_with_the_same_arguments(tmp_path, bare):
     first, second = run(tmp_path / "script.py", bare, "run", "a b", "--seed=1")
-    assert first.startswith(f"{launcher.TUNABLES} {tmp_path}/osteolattice/jax-")
+    assert first.startswith(launcher.TUNABLES)
     assert second == "['run', 'a b', '--seed=1'] True False"
 
 
@@ -49,14 +49,28 @@ def test_what_the_user_has_set_stays(tmp_path, bare):
     assert launcher.wanted(bare | own | {"XLA_FLAGS": launcher._DETERMINISTIC}) == {}
 
 
-def test_the_cache_can_be_turned_off(bare):
+def test_without_cuda_no_cache_is_set_up(monkeypatch, bare):
+    monkeypatch.setattr(launcher, "_has_cuda", lambda: False)
+    assert "JAX_COMPILATION_CACHE_DIR" not in launcher.wanted(bare)
+
+
+def test_with_cuda_the_cache_lies_in_the_users_folder(monkeypatch, bare, tmp_path):
+    monkeypatch.setattr(launcher, "_has_cuda", lambda: True)
+    folder = tmp_path / "osteolattice" / "jax"
+    assert launcher.wanted(bare)["JAX_COMPILATION_CACHE_DIR"] == str(folder)
+    assert folder.is_dir()
+
+
+def test_the_cache_can_be_turned_off(monkeypatch, bare):
+    monkeypatch.setattr(launcher, "_has_cuda", lambda: True)
     assert "JAX_COMPILATION_CACHE_DIR" in launcher.wanted(bare)
     assert "JAX_COMPILATION_CACHE_DIR" not in launcher.wanted(bare | {launcher.NO_CACHE: "1"})
     assert launcher.compilation_cache(bare | {launcher.NO_CACHE: "1"}) is None
     assert launcher.compilation_cache(bare | {launcher.NO_CACHE: "0"}) is not None
 
 
-def test_without_a_writable_home_nothing_is_kept(tmp_path, bare):
+def test_without_a_writable_home_nothing_is_kept(monkeypatch, tmp_path, bare):
+    monkeypatch.setattr(launcher, "_has_cuda", lambda: True)
     (tmp_path / "file").touch()
     assert launcher.compilation_cache(bare | {"XDG_CACHE_HOME": str(tmp_path / "file")}) is None
 
