@@ -29,7 +29,7 @@ from lattice.kernels.conjugate_gradient import ratio
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs
 from lattice.kernels.multigrid import Hierarchy, Operator
-from lattice.kernels.ordered_sum import sum_rows
+from lattice.kernels.ordered_sum import sum_products, sum_rows
 from lattice.kernels.stencil import Grid
 from lattice.kernels.time_scheme import Poles, mean_decay
 
@@ -122,7 +122,8 @@ class Step:
         sink = self.levels[0].sink
         if sink is None:
             return jnp.zeros_like(self.weight)
-        return ratio(self.sum(sink * rows), self.weight)
+        grid = self.levels[0].grid
+        return ratio(sum_products(sink, rows, grid.species, grid.slabs), self.weight)
 
     def solve(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
         """x with (1 + weight B) x = r; derivatives are those of the exact solution."""
@@ -171,7 +172,7 @@ def one_pole(step: Step, rows, before, source, made):
     `rows` and `source`."""
     weight, lost = step.line(step.weight, rows), step.line(step.lost, rows)
     image = step.levels[0].apply(rows)
-    r = step.run(lambda u, s, a: (1 - lost) * u + weight * s - a, rows, source, image)
+    r = step.run(lambda u, s, a: ((u - a) - lost * u) + weight * s, rows, source, image)
     change = step.solve(r, step.iterations[0])
     new = step.run(lambda u, d: jnp.maximum(u + d, 0), rows, change)
     end = step.uptake(new)
@@ -184,19 +185,17 @@ def several_poles(step: Step, rows, before, source, made):
     pole, parts = step.poles
     shrink = 1 / (1 + pole * step.decay * step.t)
     image = step.levels[0].apply(rows)
-    # B u = (image - u) / weight: the matrix has a 1 on its diagonal beside weight * B.
-    scale = ratio(step.t * jnp.ones_like(pole), step.weight)
+    inverse = ratio(jnp.ones_like(pole), step.weight)
     start = step.uptake(rows)
     total = step.t * (made - step.decay * before - start)
-    x = step.run(
-        lambda u, s, a: (
-            step.line(shrink, u)
-            * (step.t * s - step.line(step.decay * step.t, u) * u - step.line(scale, u) * (a - u))
-        ),
-        rows,
-        source,
-        image,
-    )
+
+    def push(u, s, a):
+        # B u = (image - u) / weight, since the matrix has a 1 on its diagonal beside weight * B.
+        # One product for each addition, as in the stencil.
+        rate = (s - step.line(step.decay, u) * u) - step.line(inverse, u) * (a - u)
+        return step.line(step.t * shrink, u) * rate
+
+    x = step.run(push, rows, source, image)
     new, wanted = rows, before
     for number, (part, count) in enumerate(zip(parts, step.iterations, strict=True)):
         if number:

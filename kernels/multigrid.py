@@ -24,7 +24,6 @@ from lattice.kernels.halo import (
     WHOLE,
     Slabs,
     gather_planes,
-    neighbour_planes,
     own_planes,
     slab_index,
 )
@@ -32,7 +31,10 @@ from lattice.kernels.stencil import (
     Conductance,
     Faces,
     Grid,
+    alone,
     extended,
+    inner,
+    joins_planes,
     neighbour_codes,
     six_faces,
     subtract_outflow,
@@ -140,7 +142,7 @@ def coarse_faces(faces: Faces, grid: Grid) -> Faces:
                 lower, upper = pair(k, other, grid.species)
                 k = (lower + upper) * 0.5
         result.append(k)
-    return Faces(*result, neighbour_planes(result[0], grid.slabs, grid.periodic[0])[1])
+    return Faces(*result)
 
 
 def conductances(diffusion: Float[Array, "S"], in_bone: Float[Array, "S"], width: int):
@@ -159,7 +161,7 @@ def fine_faces(code: UInt8[Array, "Z Y XS"], in_bone: Float[Array, "S"], grid: G
             first = first & (slab_index(grid.slabs) == 0)
         alone = extents(k.shape, grid)[axis] == 1
         result.append(k if grid.periodic[axis] and not alone else jnp.where(first, 0, k))
-    return result
+    return Faces(*result)
 
 
 def build_hierarchy(
@@ -178,13 +180,12 @@ def build_hierarchy(
     grid = Grid(periodic, in_bone.shape[0], slabs)
     fine = neighbour_codes(bone, grid)
     faces = fine_faces(fine, in_bone, grid)
-    faces = Faces(*faces, neighbour_planes(faces[0], slabs, periodic[0])[1])
     coarse = []
     for gather in coarsenings(bone.shape, slabs):
         if gather:
             whole = [gather_planes(k, grid.slabs) for k in faces[:3]]
             grid = replace(grid, slabs=WHOLE)
-            faces = Faces(*whole, neighbour_planes(whole[0], WHOLE, periodic[0])[1])
+            faces = Faces(*whole)
         faces = coarse_faces(faces, grid)
         coarse.append(faces)
     return Hierarchy(fine, in_bone, tuple(coarse))
@@ -206,55 +207,61 @@ class Operator:
     true: Array
     gather: bool = False
 
-    def diagonal(self):
-        c = 1.0 if self.mass is None else self.mass
-        return c if self.sink is None else c + self.sink
+    def run(self, function, *arguments):
+        """`function(operator, *arguments)` with this operator and rows between their neighbours'
+        planes."""
+        grid = self.grid
 
-    def rest(self, start, u, halo, faces):
-        """start - A u."""
-        if self.mass is None:
-            start = start - u
+        def surrounded(a):
+            return None if a is None else extended(a, grid)
+
+        if isinstance(self.level, Faces):
+            level = Faces(extended(self.level.z, grid, True), *map(surrounded, self.level[1:]))
         else:
-            start = start - self.mass * u
-        if self.sink is not None:
-            start = start - self.sink * u
-        return subtract_outflow(start, u, halo, faces, self.grid)
+            level = surrounded(self.level)
+        wide = replace(self, level=level, mass=surrounded(self.mass), sink=surrounded(self.sink))
+        wide = replace(wide, grid=alone(grid) if joins_planes(grid) else grid)
+        rows = [surrounded(a) for a in arguments]
+        return inner(boundary(self.true, lambda *a: function(wide, *a), *rows), grid)
 
     def apply(self, u: Float[Array, "Z Y XS"]) -> Float[Array, "Z Y XS"]:
         """A u."""
+        return self.run(lambda here, u: -here.rest(jnp.zeros_like(u), u, here.faces()), u)
 
-        def run(u, halo):
-            faces = six_faces(self.level, self.value, self.grid)
-            return -self.rest(jnp.zeros_like(u), u, halo, faces)
-
-        return boundary(self.true, run, u, extended(u, self.grid))
-
-    def residual(self, u, r):
+    def residual(self, u: Float[Array, "Z Y XS"], r: Float[Array, "Z Y XS"]):
         """r - A u."""
+        return self.run(lambda here, u, r: here.rest(r, u, here.faces()), u, r)
 
-        def run(u, r, halo):
-            return self.rest(r, u, halo, six_faces(self.level, self.value, self.grid))
-
-        return boundary(self.true, run, u, r, extended(u, self.grid))
-
-    def first_sweep(self, r, weight: float):
+    def first_sweep(self, r: Float[Array, "Z Y XS"], weight: float):
         """A Jacobi sweep from zero."""
+        return self.run(lambda here, r: weight * r / here.whole_diagonal(here.faces()), r)
 
-        def run(r):
-            faces = six_faces(self.level, self.value, self.grid)
-            return weight * r / (self.diagonal() + sum_faces(faces))
-
-        return boundary(self.true, run, r)
-
-    def sweep(self, u, r, weight: float):
+    def sweep(self, u: Float[Array, "Z Y XS"], r: Float[Array, "Z Y XS"], weight: float):
         """A Jacobi sweep for A u = r."""
 
-        def run(u, r, halo):
-            faces = six_faces(self.level, self.value, self.grid)
-            rest = self.rest(r, u, halo, faces)
-            return u + weight * rest / (self.diagonal() + sum_faces(faces))
+        def change(here, u, r):
+            faces = here.faces()
+            return u + weight * here.rest(r, u, faces) / here.whole_diagonal(faces)
 
-        return boundary(self.true, run, u, r, extended(u, self.grid))
+        return self.run(change, u, r)
+
+    def faces(self):
+        """Six conductances on every voxel."""
+        return six_faces(self.level, self.value, self.grid)
+
+    def whole_diagonal(self, faces):
+        """The diagonal of A. At an end of the finest level it counts the closed face too, which
+        only damps the sweep."""
+        c = 1.0 if self.mass is None else self.mass
+        c = c if self.sink is None else c + self.sink
+        return c + sum_faces(faces)
+
+    def rest(self, start, u, faces):
+        """start - A u."""
+        start = start - (u if self.mass is None else self.mass * u)
+        if self.sink is not None:
+            start = start - self.sink * u
+        return subtract_outflow(start, u, faces, self.grid)
 
 
 def sum_faces(faces):

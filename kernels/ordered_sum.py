@@ -14,14 +14,19 @@ from jaxtyping import Array, Float
 from lattice.kernels.halo import WHOLE, Slabs, gather_planes
 
 
-def fold(a: Array, axis: int, groups: int) -> Array:
-    """Add `groups` equal parts of an axis, as a balanced tree (zeros make up a missing rest)."""
+def parts_of(a: Array, axis: int, groups: int) -> list[Array]:
+    """Equal parts of an axis (zeros make up a missing rest)."""
     part = -(-a.shape[axis] // groups)
     if part * groups != a.shape[axis]:
         padding = [(0, 0, 0)] * a.ndim
         padding[axis] = (0, part * groups - a.shape[axis], 0)
         a = lax.pad(a, jnp.zeros((), a.dtype), padding)
-    parts = [lax.slice_in_dim(a, i * part, (i + 1) * part, axis=axis) for i in range(groups)]
+    return [lax.slice_in_dim(a, i * part, (i + 1) * part, axis=axis) for i in range(groups)]
+
+
+def fold(a: Array, axis: int, groups: int) -> Array:
+    """Add `groups` equal parts of an axis, as a balanced tree."""
+    parts = parts_of(a, axis, groups)
     while len(parts) > 1:
         parts = [parts[i] + parts[i + 1] for i in range(0, len(parts), 2)]
     return parts[0]
@@ -40,6 +45,20 @@ def sum_rows(rows: Float[Array, "Z Y XS"], species: int, slabs: Slabs = WHOLE) -
     planes = planes.reshape(planes.shape[0], -1, species)
     planes = collapse(planes, 1)[:, 0, :]
     return collapse(gather_planes(planes, slabs), 0)[0]
+
+
+def sum_products(
+    a: Float[Array, "Z Y XS"], b: Float[Array, "Z Y XS"], species: int, slabs: Slabs = WHOLE
+) -> Float[Array, "S"]:
+    """The sum of a * b over the whole lattice, for each species.
+
+    Each addition has one product: a compiler that contracts the two has one way to do it.
+    """
+    # A zero that the compiler cannot see, so that the first product is rounded like the others.
+    total = a[0, 0, 0] * 0
+    for p, q in zip(parts_of(a, 1, 8), parts_of(b, 1, 8), strict=True):
+        total = total + p * q
+    return sum_rows(total, species, slabs)
 
 
 def sum_lattice(a: Float[Array, "Z Y X *S"], slabs: Slabs = WHOLE) -> Float[Array, "*S"]:

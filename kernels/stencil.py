@@ -70,27 +70,45 @@ def shift(
     return lax.pad(rows, jnp.zeros((), rows.dtype), padding)
 
 
-def extended(rows: Shaped[Array, "Z Y XS"], grid: Grid):
-    """The slab between its neighbours' planes; None when the lattice is whole.
+def joins_planes(grid: Grid) -> bool:
+    """Whether the ends of the slab have neighbours."""
+    return grid.slabs.divided or grid.periodic[0]
 
-    At an end that does not wrap it is the slab's own plane, so that the difference vanishes.
+
+def extended(
+    rows: Shaped[Array, "Z Y XS"], grid: Grid, closed: bool = False
+) -> Shaped[Array, "W Y XS"]:
+    """The slab between its neighbours' planes, where it has any.
+
+    Kernels then run on the extended slab as on a whole lattice and the outer planes are dropped:
+    the compiler contracts products and sums alike in both, so that the bits are the same.
+    At an end of the lattice the plane is the slab's own, which makes the difference vanish, or
+    zeros if `closed`.
     """
-    if not grid.slabs.divided:
-        return None
+    if not joins_planes(grid):
+        return rows
     below, above = neighbour_planes(rows, grid.slabs, grid.periodic[0])
-    if not grid.periodic[0]:
+    if not grid.periodic[0] and not closed:
         index = slab_index(grid.slabs)
         below = jnp.where(index == 0, rows[:1], below)
         above = jnp.where(index == grid.slabs.count - 1, rows[-1:], above)
     return jnp.concatenate([below, rows, above])
 
 
+def inner(rows: Shaped[Array, "W Y XS"], grid: Grid) -> Shaped[Array, "Z Y XS"]:
+    """What `extended` began with."""
+    return rows[1:-1] if joins_planes(grid) else rows
+
+
+def alone(grid: Grid) -> Grid:
+    """The grid of an extended slab."""
+    return Grid((False, *grid.periodic[1:]), grid.species)
+
+
 def difference(
-    rows: Float[Array, "Z Y XS"], halo, axis: int, down: bool, grid: Grid
+    rows: Float[Array, "Z Y XS"], axis: int, down: bool, grid: Grid
 ) -> Float[Array, "Z Y XS"]:
     """u minus its neighbour, the one with the lower index if `down`; 0 at an end."""
-    if axis == 0 and grid.slabs.divided:
-        return rows - (halo[:-2] if down else halo[2:])
     if grid.periodic[axis]:
         return rows - shift(rows, axis, down, grid)
     step = grid.species if axis == 2 else 1
@@ -103,13 +121,11 @@ def difference(
 
 
 class Faces(NamedTuple):
-    """A coarser level: conductances of the lower faces, per unit of diffusion, and those along z
-    of the plane above the slab. 0 at an end."""
+    """A coarser level: conductances of the lower faces, per unit of diffusion; 0 at an end."""
 
     z: Float[Array, "Z Y XS"]
     y: Float[Array, "Z Y XS"]
     x: Float[Array, "Z Y XS"]
-    above: Float[Array, "1 Y XS"]
 
 
 class Conductance(NamedTuple):
@@ -146,7 +162,7 @@ def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid):
     if isinstance(level, Faces):
         stored = (level.z, level.y, level.x)
         lower = [value * k for k in stored]
-        upper = [value * shift(k, a, False, grid, level.above) for a, k in enumerate(stored)]
+        upper = [value * shift(k, a, False, grid) for a, k in enumerate(stored)]
         return lower[0], upper[0], lower[1], upper[1], lower[2], upper[2]
     own = is_bone(level, OWN)
     to_marrow = jnp.where(own, value.mixed, value.marrow)
@@ -155,13 +171,12 @@ def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid):
 
 
 def subtract_outflow(
-    start: Float[Array, "Z Y XS"], rows: Float[Array, "Z Y XS"], halo, faces, grid: Grid
+    start: Float[Array, "Z Y XS"], rows: Float[Array, "Z Y XS"], faces, grid: Grid
 ) -> Float[Array, "Z Y XS"]:
     """start minus the sum over faces of k (u - u_neighbour).
 
-    One product for each addition: a compiler that contracts them to fused ones has no choice, so
-    the bits do not depend on how the neighbours are read.
+    One product for each addition, so that a compiler that contracts them has one way to do it.
     """
     for face, (axis, down) in zip(faces, SIDES, strict=True):
-        start = start - face * difference(rows, halo, axis, down, grid)
+        start = start - face * difference(rows, axis, down, grid)
     return start

@@ -75,7 +75,7 @@ def declare(model: Model) -> tuple[FieldSpec, ...]:
     if model.matrix is not None:
         unit = f"voxel/{MATRIX_ONE}"
         specs += [
-            FieldSpec("osteoid", (*lattice, "stage"), "int32", unit, "osteoid in each stage"),
+            FieldSpec("osteoid", ("z", "stage", "y", "x"), "int32", unit, "osteoid in each stage"),
             FieldSpec("mineral", lattice, "int32", unit, "mineralised matrix"),
         ]
     return (*specs, *_ledger(model))

@@ -97,7 +97,7 @@ def initial_slab(
         levels = [numbers[c.initial] for c in systemic_cytokines(model)]
         state["systemic"] = jnp.stack(levels).astype(jnp.float32)
     if model.matrix is not None:
-        state["osteoid"] = jnp.zeros((*shape, model.matrix.stages), jnp.int32)
+        state["osteoid"] = jnp.zeros((shape[0], model.matrix.stages, *shape[1:]), jnp.int32)
         mineral = jnp.where(bone != 0, MATRIX_ONE, 0).astype(jnp.int32)
         if model.matrix.initial_surface == "uniform":
             mineral = jnp.where(places["surface"], _random_fill(region, seed, shape), mineral)

@@ -25,13 +25,17 @@ from lattice.kernels.random_bits import voxel_uniform
 class Deposit:
     """The matrix of each voxel, by age."""
 
-    osteoid: Int32[Array, "V K"]
-    mineral: Int32[Array, "V"]
+    osteoid: Int32[Array, "Z K Y X"]
+    mineral: Int32[Array, "Z Y X"]
 
 
-def matrix_total(osteoid: Int32[Array, "*V K"], mineral: Int32[Array, "*V"]) -> Int32[Array, "*V"]:
+def matrix_total(
+    osteoid: Int32[Array, "Z K Y X"], mineral: Int32[Array, "Z Y X"]
+) -> Int32[Array, "Z Y X"]:
     """Matrix of any age in each voxel."""
-    return mineral + jnp.sum(osteoid, axis=-1, dtype=jnp.int32)
+    for k in range(osteoid.shape[1]):
+        mineral = mineral + osteoid[:, k]
+    return mineral
 
 
 def laid_and_wanted(
@@ -93,32 +97,37 @@ def _face_to_resorb(around: Surroundings, view: SiteView, draws: Draws):
 
 
 def mineralise(
-    deposit: Deposit, laid: Int32[Array, "V"], lag: Float[Array, ""], dt: float
-) -> tuple[Deposit, Int32[Array, "V"]]:
+    deposit: Deposit, laid: Int32[Array, "Z Y X"], lag: Float[Array, ""], dt: float
+) -> tuple[Deposit, Int32[Array, "Z Y X"]]:
     """Osteoid ages through its stages; the last one becomes mineral. Returns what did.
 
     Each of K stages is left at the rate K / lag, so that the delay has mean `lag` and is a gamma
     distribution of shape K; rounded up, so that no trace of osteoid lasts for ever."""
-    stages = deposit.osteoid.shape[-1]
+    stages = deposit.osteoid.shape[1]
     leaves = -jnp.expm1(-stages * dt / lag)
-    moved = jnp.ceil(deposit.osteoid.astype(jnp.float32) * leaves).astype(jnp.int32)
-    moved = jnp.minimum(moved, deposit.osteoid)
-    entering = jnp.concatenate([laid[..., None], moved[..., :-1]], axis=-1)
-    mineralised = moved[..., -1]
-    after = Deposit(deposit.osteoid - moved + entering, deposit.mineral + mineralised)
-    return after, mineralised
+    entering, after = laid, []
+    for k in range(stages):
+        present = deposit.osteoid[:, k]
+        moved = jnp.ceil(present.astype(jnp.float32) * leaves).astype(jnp.int32)
+        moved = jnp.minimum(moved, present)
+        after.append(present - moved + entering)
+        entering = moved
+    return Deposit(jnp.stack(after, axis=1), deposit.mineral + entering), entering
 
 
-def remove(deposit: Deposit, wanted: Int32[Array, "V"]) -> tuple[Deposit, Int32[Array, "V"]]:
+def remove(
+    deposit: Deposit, wanted: Int32[Array, "Z Y X"]
+) -> tuple[Deposit, Int32[Array, "Z Y X"]]:
     """Take matrix out of each voxel as far as there is any: mineral, then the oldest osteoid."""
     taken = jnp.minimum(wanted, deposit.mineral)
     mineral, rest, total = deposit.mineral - taken, wanted - taken, taken
     stages = []
-    for k in reversed(range(deposit.osteoid.shape[-1])):
-        taken = jnp.minimum(rest, deposit.osteoid[..., k])
-        stages.insert(0, deposit.osteoid[..., k] - taken)
+    for k in reversed(range(deposit.osteoid.shape[1])):
+        present = deposit.osteoid[:, k]
+        taken = jnp.minimum(rest, present)
+        stages.insert(0, present - taken)
         rest, total = rest - taken, total + taken
-    return Deposit(jnp.stack(stages, axis=-1), mineral), total
+    return Deposit(jnp.stack(stages, axis=1), mineral), total
 
 
 def turn_to_bone(
@@ -171,15 +180,28 @@ def _buried_as(code: int, view: SiteView, table: Table, numbers: Numbers, draws:
     return jnp.asarray(outcome)[fate_of(code, view, table, numbers, draws)]
 
 
-def add_flux(total: UInt32[Array, "Z F 2"], amounts: list[Int32[Array, "Z Y X"]]):
+def add_flux(
+    total: UInt32[Array, "Z F 2"], amounts: list[Int32[Array, "Z Y X"]]
+) -> UInt32[Array, "Z F 2"]:
     """Add one step's amounts, plane by plane, to the running totals in (fraction, voxels)."""
     added = []
     for k, amount in enumerate(amounts):
-        # Halves of 11 bits keep every partial sum of a plane of up to 2**20 voxels in 32 bits.
-        wide = amount.astype(jnp.uint32)
-        low = jnp.sum(wide & 2047, axis=(1, 2), dtype=jnp.uint32)
-        high = jnp.sum(wide >> 11, axis=(1, 2), dtype=jnp.uint32)
+        rows = row_sums(amount)
+        # Halves of 11 bits keep the sums of a plane of up to 2**20 voxels in 32 bits.
+        low = jnp.sum(rows & 2047, axis=1, dtype=jnp.uint32)
+        high = jnp.sum(rows >> 11, axis=1, dtype=jnp.uint32)
         fraction = total[:, k, 0] + ((high & 2047) << 11) + low
         voxels = total[:, k, 1] + (high >> 11) + fraction // MATRIX_ONE
         added.append(jnp.stack([fraction % MATRIX_ONE, voxels], axis=-1))
     return jnp.stack(added, axis=1)
+
+
+def row_sums(amount: Int32[Array, "Z Y X"]) -> UInt32[Array, "Z R"]:
+    """Sums of fixed-point matrix along x, in rows short enough for 32 bits."""
+    planes, _, width = amount.shape
+    longest = 512
+    wide = amount.astype(jnp.uint32)
+    if width > longest:
+        wide = jnp.pad(wide, ((0, 0), (0, 0), (0, -width % longest)))
+        wide = wide.reshape(planes, -1, longest)
+    return jnp.sum(wide, axis=2, dtype=jnp.uint32)

@@ -243,7 +243,7 @@ def _around(plan: Plan, state: State) -> dict[str, Array]:
         around["bone"] = state["bone"].reshape(-1)
         around["faces"] = count_bone_faces(region, state["bone"]).reshape(-1)
     if "mineral" in state:
-        around["matrix"] = (state["mineral"] + jnp.sum(state["osteoid"], axis=-1)).reshape(-1)
+        around["matrix"] = (state["mineral"] + jnp.sum(state["osteoid"], axis=1)).reshape(-1)
     if "cytokines" in state:
         around["cytokines"] = state["cytokines"].reshape(region.size, -1)
     if "systemic" in state:
@@ -352,8 +352,9 @@ def _matrix_part(plan, numbers, state, around):
     found = exists & bone[index]
     per_face = wanted / jnp.maximum(jnp.sum(found, axis=0), 1)
     demand = jnp.zeros(region.size).at[index].add(jnp.where(found, per_face, 0))
-    stages = state["osteoid"].shape[-1]
-    osteoid, mineral = state["osteoid"].reshape(-1, stages), state["mineral"].reshape(-1)
+    stages = state["osteoid"].shape[1]
+    osteoid = jnp.moveaxis(state["osteoid"], 1, -1).reshape(-1, stages)
+    mineral = state["mineral"].reshape(-1)
     leaves = -jnp.expm1(-stages * dt / numbers[model.matrix.lag])
     moved = osteoid * leaves
     entering = jnp.concatenate([laid[:, None], moved[:, :-1]], axis=1)
@@ -370,7 +371,7 @@ def _matrix_part(plan, numbers, state, around):
     return {
         **state,
         "bone": phase.reshape(shape),
-        "osteoid": osteoid.reshape(*shape, stages),
+        "osteoid": jnp.moveaxis(osteoid.reshape(*shape, stages), -1, 1),
         "mineral": mineral.reshape(shape),
     }
 

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
 from lattice.engine.fields import region_sum
+from lattice.engine.matrix import row_sums
 from lattice.engine.region import Region
 from lattice.engine.sampled import LOW_LIMB
 from lattice.kernels.ordered_sum import sum_lattice
@@ -32,7 +33,7 @@ def measure(model: Model, region: Region, state: dict[str, Array]) -> dict[str, 
         if name in state:
             found[name] = state[name]
     if "osteoid" in state:
-        osteoid = jnp.sum(state["osteoid"], axis=-1, dtype=jnp.int32)
+        osteoid = jnp.sum(state["osteoid"], axis=1, dtype=jnp.int32)
         found["osteoid"] = _limbs(osteoid, region)
         found["mineral"] = _limbs(state["mineral"], region)
         found["flux"] = region_sum(_flux_words(state["matrix_flux"]), region)
@@ -52,10 +53,10 @@ def _over_devices(values, region: Region, reduce):
 
 
 def _limbs(amount, region: Region):
-    """Lattice sum of fixed-point matrix as sums of its low and high 11 bits, rows of 2**20."""
-    wide = amount.astype(jnp.uint32)
-    low = jnp.sum(wide & 2047, axis=(1, 2), dtype=jnp.uint32)
-    high = jnp.sum(wide >> 11, axis=(1, 2), dtype=jnp.uint32)
+    """Lattice sum of fixed-point matrix, taken apart into words that `_join` puts together."""
+    rows = row_sums(amount)
+    low = jnp.sum(rows & 2047, axis=1, dtype=jnp.uint32)
+    high = jnp.sum(rows >> 11, axis=1, dtype=jnp.uint32)
     # Planes are summed as 16-bit halves, which keeps 2**16 planes in 32 bits.
     words = jnp.stack([low & 65535, low >> 16, high & 65535, high >> 16])
     return region_sum(jnp.sum(words, axis=1, dtype=jnp.uint32), region)

@@ -279,27 +279,24 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
     laid, wanted = matrix.laid_and_wanted(around, table, numbers, draws, plan.capacity)
     if consumed is not None:
         wanted = wanted + consumed
-    laid, wanted = (a.reshape(-1) for a in _stripped(region, laid, wanted))
-    stages = state["osteoid"].shape[-1]
-    deposit = matrix.Deposit(state["osteoid"].reshape(-1, stages), state["mineral"].reshape(-1))
+    laid, wanted = _stripped(region, laid, wanted)
+    deposit = matrix.Deposit(state["osteoid"], state["mineral"])
     deposit, mineralised = matrix.mineralise(
         deposit, laid, numbers[plan.model.matrix.lag], plan.model.time.step
     )
     deposit, removed = matrix.remove(deposit, wanted)
-    shape = state["cells"].shape
-    total = matrix.matrix_total(deposit.osteoid, deposit.mineral).reshape(shape)
+    total = matrix.matrix_total(deposit.osteoid, deposit.mineral)
     around = replace(around, matrix=region.pad(total).reshape(-1))
     cells, since, phase = matrix.turn_to_bone(around, table, numbers, draws, plan.capacity)
     cells, since, phase = _stripped(region, cells, since, phase)
     changed = jnp.any(phase != state["bone"])
-    flux = [a.reshape(shape) for a in (laid, mineralised, removed)]
     after = {
         "cells": cells,
         "since": since,
         "bone": phase,
-        "osteoid": deposit.osteoid.reshape(state["osteoid"].shape),
-        "mineral": deposit.mineral.reshape(shape),
-        "matrix_flux": matrix.add_flux(state["matrix_flux"], flux),
+        "osteoid": deposit.osteoid,
+        "mineral": deposit.mineral,
+        "matrix_flux": matrix.add_flux(state["matrix_flux"], [laid, mineralised, removed]),
     }
     return {**state, **after}, changed
 

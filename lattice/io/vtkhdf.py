@@ -76,7 +76,7 @@ def frame(model: Model, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     arrays = {}
     for spec in array_specs(model):
         if spec.name == "osteoid":
-            array = state["osteoid"].sum(axis=-1, dtype=np.int64) / np.float32(MATRIX_ONE)
+            array = state["osteoid"].sum(axis=1, dtype=np.int64) / np.float32(MATRIX_ONE)
         elif spec.name == "mineral":
             array = state["mineral"] / np.float32(MATRIX_ONE)
         elif spec.name in index:

@@ -107,9 +107,9 @@ def invented_state(model, grown: float, seed: int = 1) -> dict[str, np.ndarray]:
         where = places[place] & (cells == 0)
         if where.any():
             cells[where & (patch > np.quantile(patch[where], 1 - fraction))] = codes[name]
-    osteoid = np.zeros((*shape, 3), np.int32)
+    osteoid = np.zeros((shape[0], 3, *shape[1:]), np.int32)
     forming = np.isin(cells, [codes["osteoblast_fresh"], codes["osteoblast_aged"]])
-    osteoid[forming] = int(grown * MATRIX_ONE / 3)
+    np.moveaxis(osteoid, 1, -1)[forming] = int(grown * MATRIX_ONE / 3)
     mineral = bone.astype(np.int32) * MATRIX_ONE
     source = (cells == codes["M1"]).astype(float)
     tnf = ndimage.gaussian_filter(source, 3.0) * 0.05

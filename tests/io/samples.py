@@ -57,7 +57,7 @@ def state(seed: int) -> dict[str, np.ndarray]:
         "bone": draw.integers(0, 2, SHAPE).astype(np.uint8),
         "cytokines": (1e-9 * draw.random((*SHAPE, 2))).astype(np.float32),
         "systemic": draw.random(1).astype(np.float32),
-        "osteoid": draw.integers(0, MATRIX_ONE // 3, (*SHAPE, 3)).astype(np.int32),
+        "osteoid": draw.integers(0, MATRIX_ONE // 3, (SHAPE[0], 3, *SHAPE[1:])).astype(np.int32),
         "mineral": draw.integers(0, MATRIX_ONE, SHAPE).astype(np.int32),
     }
 
@@ -70,7 +70,7 @@ def frame(seed: int) -> dict[str, np.ndarray]:
         "bone": fields["bone"],
         "TNF": fields["cytokines"][..., 0],
         "OPG": fields["cytokines"][..., 1],
-        "osteoid": (fields["osteoid"].sum(axis=-1) / MATRIX_ONE).astype(np.float32),
+        "osteoid": (fields["osteoid"].sum(axis=1) / MATRIX_ONE).astype(np.float32),
         "mineral": (fields["mineral"] / MATRIX_ONE).astype(np.float32),
     }
 

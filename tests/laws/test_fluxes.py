@@ -153,7 +153,7 @@ def test_matrix_is_conserved_to_the_last_unit(tissue_run):
     assert end["matrix.formed"][0] > 1e4 * unit
     assert end["matrix.resorbed"][0] > 1e4 * unit
     state = simulation.host_state()
-    total = state["mineral"] + state["osteoid"].sum(axis=-1)
+    total = state["mineral"] + state["osteoid"].sum(axis=1)
     assert total.min() >= 0
     assert total.max() <= MATRIX_ONE
 
