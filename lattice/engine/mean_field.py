@@ -28,6 +28,7 @@ from lattice.engine.flux import CERTAIN, pair_hazard, responses, shares, site_ha
 from lattice.engine.initial import count_bone_faces, initial_slab, places_of
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region, touching
+from lattice.engine.signals import hours_of
 from lattice.engine.step import Plan, matching_orders
 from lattice.engine.table import Group, Table
 from lattice.kernels.random_bits import stream_key, voxel_bits
@@ -69,7 +70,7 @@ class MeanView:
         elif signal.kind == "matrix":
             return self.matrix / MATRIX_ONE
         elif signal.kind == "time":
-            value = self.around["step"].astype(self.x.dtype) * self.model.time.step
+            value = hours_of(self.around["step"], self.model, self.x.dtype)
         else:
             raise InputError("the mean-field reading has no ages")
         return jnp.broadcast_to(value, self.index.shape)

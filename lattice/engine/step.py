@@ -21,6 +21,7 @@ from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
 from lattice.engine.signals import Surroundings
 from lattice.engine.table import Table, lower
+from lattice.kernels.counting import count_values
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.structure import Model
 
@@ -139,12 +140,12 @@ def _densities(plan: Plan, cells):
     """Cells of each state per voxel of the lattice, from integer counts; only where sensed."""
     model = plan.model
     sensed = {s.of for s in _signals(model) if s.kind == "density"}
+    codes = [code for code, state in enumerate(model.states) if state.name in sensed]
+    total = jnp.zeros(len(model.states), jnp.int32)
+    if codes:
+        counts = fields.region_sum(count_values(cells, codes), plan.region)
+        total = total.at[jnp.asarray(codes)].set(counts)
     voxels = float(np.prod(model.lattice.shape, dtype=np.float64))
-    counts = [
-        jnp.sum(cells == code, dtype=jnp.int32) if state.name in sensed else jnp.int32(0)
-        for code, state in enumerate(model.states)
-    ]
-    total = fields.region_sum(jnp.stack(counts), plan.region) if sensed else jnp.stack(counts)
     return total.astype(jnp.float32) / voxels
 
 
