@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lattice.kernels.fusion import boundary
-from lattice.kernels.ordered_sum import sum_products
+from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 
 Rows = Float[Array, "Z Y XS"]
@@ -41,7 +41,7 @@ def solve(
         return precondition(r)
 
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
-        return sum_products(a, b, grid.species, grid.slabs)
+        return sum_rows(true, a, grid.species, grid.slabs, times=b)
 
     def add(a: Rows, scale: Float[Array, "S"], b: Rows) -> Rows:
         return boundary(true, lambda a, s, b: a + jnp.tile(s, width) * b, a, scale, b)

@@ -29,7 +29,7 @@ from lattice.kernels.conjugate_gradient import ratio
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs
 from lattice.kernels.multigrid import Hierarchy, Operator
-from lattice.kernels.ordered_sum import sum_products, sum_rows
+from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 from lattice.kernels.time_scheme import Poles, mean_decay
 
@@ -65,8 +65,15 @@ def step_implicit(
     sink = None if sink is None else sink.reshape(flat)
     true = always(u)
     t = jnp.asarray(dt, u.dtype) / method.substeps
-    poles = None if method.poles is None else method.poles(decay * t)
-    weight = t * implicit_part(poles, decay * t)
+
+    def coefficients(decay, t):
+        poles = None if method.poles is None else method.poles(decay * t)
+        weight = t * implicit_part(poles, decay * t)
+        return weight, -jnp.expm1(-decay * t), t * mean_decay(decay * t), poles
+
+    # Small arithmetic is a unit of its own as well: fused into what uses it, its rounding would
+    # depend on the number of devices.
+    weight, lost, gained, poles = boundary(true, coefficients, decay, t)
     levels = multigrid.operators(
         hierarchy,
         diffusion * weight / voxel**2,
@@ -75,11 +82,11 @@ def step_implicit(
         grid,
     )
     counts = method.iterations if iterations is None else (iterations,) * len(method.iterations)
-    made = sum_rows(source, grid.species, slabs)
+    made = sum_rows(true, source, grid.species, slabs)
     zero = jnp.zeros_like(made)
     total = FieldBudget(zero, zero, zero)
-    before = sum_rows(rows, grid.species, slabs)
-    step = Step(levels, decay, t, weight, counts, poles)
+    before = sum_rows(true, rows, grid.species, slabs)
+    step = Step(levels, decay, t, weight, lost, gained, counts, poles)
     advance = one_pole if poles is None else several_poles
     for _ in range(method.substeps):
         rows, before, part = advance(step, rows, before, source, made)
@@ -90,19 +97,17 @@ def step_implicit(
 @dataclass(frozen=True)
 class Step:
     """What the parts of one step share; built and used within one trace. `weight` is the time
-    that stands before B in `levels`, whose sink is times `weight` already."""
+    that stands before B in `levels`, whose sink is times `weight` already; a uniform field loses
+    the part `lost` of itself and gains `gained` times the source."""
 
     levels: list[Operator]
     decay: Float[Array, "S"]
     t: Float[Array, ""]
     weight: Float[Array, "S"]
+    lost: Float[Array, "S"]
+    gained: Float[Array, "S"]
     iterations: tuple[int, ...]
     poles: Poles | None
-
-    @property
-    def lost(self) -> Float[Array, "S"]:
-        """The part of a uniform field that decays."""
-        return -jnp.expm1(-self.decay * self.t)
 
     def run(self, function, *arguments):
         """As a unit of its own for the compiler."""
@@ -112,18 +117,17 @@ class Step:
         """One value for each species, along a row."""
         return jnp.tile(values, rows.shape[2] // values.shape[0])
 
-    def sum(self, rows: Float[Array, "Z Y XS"]) -> Float[Array, "S"]:
-        """The sum over the lattice."""
-        grid = self.levels[0].grid
-        return sum_rows(rows, grid.species, grid.slabs)
+    def sum(self, rows: Float[Array, "Z Y XS"], times=None) -> Float[Array, "S"]:
+        """The sum over the lattice, of rows or of rows * times."""
+        fine = self.levels[0]
+        return sum_rows(fine.true, rows, fine.grid.species, fine.grid.slabs, times=times)
 
     def uptake(self, rows: Float[Array, "Z Y XS"]) -> Float[Array, "S"]:
         """The sum of sink * rows over the lattice, per hour; 0 without sinks."""
         sink = self.levels[0].sink
         if sink is None:
             return jnp.zeros_like(self.weight)
-        grid = self.levels[0].grid
-        return ratio(sum_products(sink, rows, grid.species, grid.slabs), self.weight)
+        return ratio(self.sum(sink, rows), self.weight)
 
     def solve(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
         """x with (1 + weight B) x = r; derivatives are those of the exact solution."""
@@ -148,8 +152,8 @@ class Step:
         new = self.run(lambda u, s: u * self.line(s, u), rows, scale)
         produced = self.t * made
         if self.levels[0].sink is None:
-            decayed = (
-                self.lost * before + (self.t - self.t * mean_decay(self.decay * self.t)) * made
+            decayed = self.run(
+                lambda u, s: self.lost * u + (self.t - self.gained) * s, before, made
             )
             return new, wanted, FieldBudget(produced, decayed, jnp.zeros_like(made))
         loss = produced - (wanted - before)
@@ -164,7 +168,7 @@ def implicit_part(poles: Poles | None, x: Float[Array, "S"]) -> Float[Array, "S"
 
 def uniform_sum(step: Step, before: Float[Array, "S"], made: Float[Array, "S"]):
     """The sum after a step without sinks."""
-    return (1 - step.lost) * before + step.t * mean_decay(step.decay * step.t) * made
+    return step.run(lambda u, s: (1 - step.lost) * u + step.gained * s, before, made)
 
 
 def one_pole(step: Step, rows, before, source, made):
@@ -176,18 +180,19 @@ def one_pole(step: Step, rows, before, source, made):
     change = step.solve(r, step.iterations[0])
     new = step.run(lambda u, d: jnp.maximum(u + d, 0), rows, change)
     end = step.uptake(new)
-    wanted = jnp.maximum(uniform_sum(step, before, made) - step.weight * end, 0)
+    wanted = uniform_sum(step, before, made)
+    wanted = step.run(lambda w, end: jnp.maximum(w - step.weight * end, 0), wanted, end)
     return step.close(new, before, made, wanted, (step.uptake(rows) + end) / 2)
 
 
 def several_poles(step: Step, rows, before, source, made):
     """As `one_pole`, by the recursion of `time_scheme.Poles`."""
     pole, parts = step.poles
-    shrink = 1 / (1 + pole * step.decay * step.t)
+    shrink = step.run(lambda p: 1 / (1 + p * step.decay * step.t), pole)
     image = step.levels[0].apply(rows)
     inverse = ratio(jnp.ones_like(pole), step.weight)
     start = step.uptake(rows)
-    total = step.t * (made - step.decay * before - start)
+    total = step.run(lambda s, u, end: step.t * (s - step.decay * u - end), made, before, start)
 
     def push(u, s, a):
         # B u = (image - u) / weight, since the matrix has a 1 on its diagonal beside weight * B.
@@ -201,8 +206,8 @@ def several_poles(step: Step, rows, before, source, made):
         if number:
             x = step.run(lambda x: step.line(shrink, x) * x, x)
         x = step.solve(x, count)
-        total = shrink * total - step.weight * step.uptake(x)
-        wanted = wanted + pole * part * total
+        total = step.run(lambda s, end: shrink * s - step.weight * end, total, step.uptake(x))
+        wanted = step.run(lambda w, s, f: w + f * s, wanted, total, pole * part)
         new = step.run(lambda u, f, x: u + step.line(f, u) * x, new, pole * part, x)
     new = step.run(lambda u: jnp.maximum(u, 0), new)
     if step.levels[0].sink is None:

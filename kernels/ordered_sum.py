@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs, gather_planes
 
 
@@ -39,18 +40,16 @@ def collapse(a: Array, axis: int) -> Array:
     return a
 
 
-def sum_rows(rows: Float[Array, "Z Y XS"], species: int, slabs: Slabs = WHOLE) -> Float[Array, "S"]:
-    """The sum over the whole lattice, for each species; a row is x by species, species last."""
-    planes = collapse(rows, 1)
-    planes = planes.reshape(planes.shape[0], -1, species)
-    planes = collapse(planes, 1)[:, 0, :]
-    return collapse(gather_planes(planes, slabs), 0)[0]
+def plane_sums(rows: Float[Array, "Z Y XS"], species: int) -> Float[Array, "Z S"]:
+    """The sum over each plane."""
+    lines = collapse(rows, 1)
+    return collapse(lines.reshape(lines.shape[0], -1, species), 1)[:, 0, :]
 
 
-def sum_products(
-    a: Float[Array, "Z Y XS"], b: Float[Array, "Z Y XS"], species: int, slabs: Slabs = WHOLE
-) -> Float[Array, "S"]:
-    """The sum of a * b over the whole lattice, for each species.
+def plane_products(
+    a: Float[Array, "Z Y XS"], b: Float[Array, "Z Y XS"], species: int
+) -> Float[Array, "Z S"]:
+    """The sum of a * b over each plane.
 
     Each addition has one product: a compiler that contracts the two has one way to do it.
     """
@@ -58,7 +57,27 @@ def sum_products(
     total = a[0, 0, 0] * 0
     for p, q in zip(parts_of(a, 1, 8), parts_of(b, 1, 8), strict=True):
         total = total + p * q
-    return sum_rows(total, species, slabs)
+    return plane_sums(total, species)
+
+
+def sum_rows(
+    true: Bool[Array, ""],
+    rows: Float[Array, "Z Y XS"],
+    species: int,
+    slabs: Slabs = WHOLE,
+    *,
+    times: Float[Array, "Z Y XS"] | None = None,
+) -> Float[Array, "S"]:
+    """The sum over the whole lattice of rows, or of rows * times, for each species.
+
+    A row is x by species, species last. `true` (see `fusion`) keeps what made the rows out of the
+    additions, where it would be rounded differently.
+    """
+    if times is None:
+        planes = boundary(true, lambda a: plane_sums(a, species), rows)
+    else:
+        planes = boundary(true, lambda a, b: plane_products(a, b, species), rows, times)
+    return boundary(true, lambda a: collapse(a, 0)[0], gather_planes(planes, slabs))
 
 
 def sum_lattice(a: Float[Array, "Z Y X *S"], slabs: Slabs = WHOLE) -> Float[Array, "*S"]:
@@ -68,4 +87,4 @@ def sum_lattice(a: Float[Array, "Z Y X *S"], slabs: Slabs = WHOLE) -> Float[Arra
     for extent in rest:
         species *= extent
     rows = a.reshape(a.shape[0], a.shape[1], -1)
-    return sum_rows(rows, species, slabs).reshape(rest)
+    return sum_rows(always(rows), rows, species, slabs).reshape(rest)

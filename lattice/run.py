@@ -160,8 +160,21 @@ def start(
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
     simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
+    return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
+
+
+def record_run(
+    simulation: Simulation,
+    folder: Path,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], str | None] = lambda: None,
+    max_seconds: float | None = None,
+) -> Outcome:
+    """Carry a simulation to its end and record it, from its present step, in a new run folder."""
     units = {name: unit for name, (_, unit) in simulation.row().items()}
     about = _about(simulation)
+    model, seed = simulation.model, simulation.seed
     with RunWriter.create(folder, model, seed=seed, provenance=about, units=units) as writer:
         keeper = _Keeper(simulation, writer, folder, about)
         keeper.begin()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int32, UInt8, UInt32
 
 from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.flux import responses
@@ -131,14 +131,20 @@ def remove(
 
 
 def turn_to_bone(
-    around: Surroundings, table: Table, numbers: Numbers, draws: Draws, capacity: int
+    around: Surroundings,
+    was_full: Bool[Array, "V"],
+    table: Table,
+    numbers: Numbers,
+    draws: Draws,
+    capacity: int,
 ) -> tuple[UInt8[Array, "V"], Int32[Array, "V"], UInt8[Array, "V"]]:
     """Full voxels become bone and bury their cells; emptied ones become marrow and free them.
 
-    `around.matrix` is the matrix after this step. A cell whose fate was to move out but that found
-    no free neighbour meets the first fate that may live in bone, or is lost."""
+    `around.matrix` is the matrix after this step; `was_full` tells which voxels were full before
+    its contacts, so that their cells had the time to move out. A cell whose fate was to do so but
+    that found no free neighbour meets the first fate that may live in bone, or is lost."""
     cells, since = around.cells, around.since
-    full = (around.bone == 0) & (around.matrix >= MATRIX_ONE)
+    full = (around.bone == 0) & was_full & (around.matrix >= MATRIX_ONE)
     emptied = (around.bone != 0) & (around.matrix <= 0)
 
     def work(index, carry):

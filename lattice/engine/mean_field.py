@@ -37,6 +37,9 @@ from lattice.model.structure import EMPTY, Model, Signal
 
 State = dict[str, Array]
 
+FULL = MATRIX_ONE * (1 - 1e-6)
+"""A voxel is full of matrix from here on: sums of real numbers seldom end on the very unit."""
+
 
 def require_mean_field(model: Model) -> None:
     """Raise InputError if a rule reads ages, which probabilities do not carry."""
@@ -161,7 +164,7 @@ def contact_substep(x, around, plan: Plan, numbers: Numbers, axis, parity):
         for own_place in (0, 1):
             views = (own, other) if own_place == 0 else (other, own)
             hazards = [
-                _fate_hazard(entry, views[entry.actor])
+                _fate_hazard(entry, views[entry.actor], views[1 - entry.actor], table)
                 if entry.fate is not None
                 else pair_hazard(entry, (a, b), views, table, numbers, dt, voxel)
                 for entry in group.entries
@@ -178,9 +181,10 @@ def contact_substep(x, around, plan: Plan, numbers: Numbers, axis, parity):
     return x + change
 
 
-def _fate_hazard(entry, view: MeanView):
-    full = (view.matrix >= MATRIX_ONE) & (view.around["bone"][view.index] == 0)
-    return jnp.where(full, CERTAIN, 0.0)
+def _fate_hazard(entry, here: MeanView, there: MeanView, table: Table):
+    full = (here.matrix >= FULL) & jnp.asarray(here.may_live(frozenset({"marrow"})))
+    fits = jnp.asarray(there.may_live(table.lives(entry.fate.into))) & (there.matrix < FULL)
+    return jnp.where(full & fits, CERTAIN, 0.0)
 
 
 def _fate_share(entry, table: Table, numbers: Numbers):
@@ -364,7 +368,8 @@ def _matrix_part(plan, numbers, state, around):
     kept = jnp.where(matrix > 0, jnp.maximum(matrix - demand, 0) / jnp.maximum(matrix, 1), 0)
     osteoid, mineral = osteoid * kept[:, None], mineral * kept
     matrix = matrix * kept
-    full = ~bone & (matrix >= MATRIX_ONE * (1 - 1e-6))
+    # As in the sampled reading, a cell has the contacts of a step to move out of a full voxel.
+    full = ~bone & (total >= FULL) & (matrix >= FULL)
     emptied = bone & (matrix <= 0)
     state["x"] = _turn_to_bone(plan, numbers, x, full, emptied)
     phase = jnp.where(full, 1, jnp.where(emptied, 0, around["bone"])).astype(jnp.uint8)

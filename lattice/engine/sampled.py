@@ -222,7 +222,7 @@ def _draw_pairs(around, pair, table, numbers, draws, uniform) -> Int32[Array, "N
     chosen = jnp.full(uniform.shape, -1, jnp.int32)
     for group, offset in zip(table.pair, group_offsets(table.pair), strict=True):
         hazards = [
-            fate_hazard(e, views[e.actor], table, numbers, draws)
+            fate_hazard(e, views[e.actor], views[1 - e.actor], table, numbers, draws)
             if e.fate is not None
             else pair_hazard(e, group.reactants, views, table, numbers, dt, voxel)
             for e in group.entries
@@ -278,13 +278,17 @@ def fate_of(
     return chosen
 
 
-def fate_hazard(entry: Entry, view: SiteView, table: Table, numbers: Numbers, draws: Draws):
-    """Certain for a cell whose voxel is full and whose fate is to move out, else 0."""
+def fate_hazard(
+    entry: Entry, here: SiteView, there: SiteView, table: Table, numbers: Numbers, draws: Draws
+) -> Float[Array, "N"]:
+    """Certain for a cell whose voxel is full, whose fate is to move out and for which there is
+    room next door, else 0."""
     fate = entry.fate
-    full = view.matrix >= MATRIX_ONE
-    meant = fate_of(fate.state, view, table, numbers, draws) == table.fates[fate.state].index(fate)
-    free = ~(view.around.bone[view.index] != 0)
-    return jnp.where(full & meant & free, jnp.float32(CERTAIN), 0)
+    assert fate is not None
+    full = (here.matrix >= MATRIX_ONE) & jnp.asarray(here.may_live(frozenset({"marrow"})))
+    meant = fate_of(fate.state, here, table, numbers, draws) == table.fates[fate.state].index(fate)
+    fits = jnp.asarray(there.may_live(table.lives(fate.into))) & (there.matrix < MATRIX_ONE)
+    return jnp.where(full & meant & fits, jnp.float32(CERTAIN), 0)
 
 
 def site_substep(
@@ -408,6 +412,7 @@ def refreshed(around: Surroundings, cells, since, consumed_before, consumed) -> 
     matrix = around.matrix
     if consumed is not None:
         matrix = matrix - (consumed - consumed_before)
+        matrix = region.refresh(matrix.reshape(plane)).reshape(-1)
     return replace(
         around,
         cells=region.refresh(cells.reshape(plane)).reshape(-1),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int32, UInt8
 
 from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
@@ -13,7 +14,7 @@ from lattice.engine.region import Region, touching
 from lattice.model.structure import EMPTY, Model, Signal
 
 
-def hours_of(steps: Int32[Array, "..."], model: Model, dtype: type) -> Float[Array, "..."]:
+def hours_of(steps: Int32[Array, "..."], model: Model, dtype: DTypeLike) -> Float[Array, "..."]:
     """Steps as hours, too long by a quarter of a millionth: n steps must never round to less than
     the same time as the model file writes it, or a clock would ring a step late."""
     return steps.astype(dtype) * jnp.asarray(model.time.step * (1 + 2.0**-22), dtype)

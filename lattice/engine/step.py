@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int32
 
 from lattice.engine import fields, interventions, matrix, sampled
-from lattice.engine.declare import local_cytokines, systemic_cytokines
+from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
 from lattice.engine.initial import count_bone_faces, places_of
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
@@ -287,8 +287,11 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
     )
     deposit, removed = matrix.remove(deposit, wanted)
     total = matrix.matrix_total(deposit.osteoid, deposit.mineral)
+    was_full = around.matrix >= MATRIX_ONE
     around = replace(around, matrix=region.pad(total).reshape(-1))
-    cells, since, phase = matrix.turn_to_bone(around, table, numbers, draws, plan.capacity)
+    cells, since, phase = matrix.turn_to_bone(
+        around, was_full, table, numbers, draws, plan.capacity
+    )
     cells, since, phase = _stripped(region, cells, since, phase)
     changed = jnp.any(phase != state["bone"])
     after = {

@@ -75,6 +75,11 @@ class Table:
         """The site rules of the empty voxel."""
         return next((g for g in self.site if g.reactants[0] == 0), None)
 
+    @property
+    def fills(self) -> bool:
+        """Whether cells fill voxels with matrix."""
+        return any(s.lays is not None for s in self.states)
+
     def lives(self, code: int) -> frozenset[str]:
         """Where a state may be; the empty state may be anywhere."""
         if code == 0:

@@ -1,7 +1,7 @@
 """The picture of the README, out of the report of a quickstart run.
 
-    make demo
-    python -m tests.docs.picture runs/quickstart
+make demo
+python -m tests.docs.picture runs/quickstart
 """
 
 import sys

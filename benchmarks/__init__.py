@@ -1,0 +1,1 @@
+"""Benchmark cases; `osteolattice bench` runs them from a checkout."""

@@ -1,0 +1,53 @@
+"""Every model file that is shipped loads and runs."""
+
+import numpy as np
+import pytest
+
+import lattice
+from lattice.model import load
+from lattice.run import bone_of
+from tests.docs.blocks import ROOT
+from tests.docs.test_readme import data_folder
+
+CONFIGS = sorted(p.name for p in (ROOT / "configs").glob("*.toml"))
+IMAGE = "human_trabecula.toml"
+EDGE = 16
+
+
+@pytest.fixture
+def image(monkeypatch):
+    """The overrides under which the image is found."""
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("no image: set OSTEOLATTICE_DATA to the folder that holds it")
+    monkeypatch.setenv("OSTEOLATTICE_DATA", str(folder))
+    return ["geometry.image=${OSTEOLATTICE_DATA}/human_trabecula_19.5um.tif"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_steps_on_a_small_lattice(name, request):
+    overrides = request.getfixturevalue("image") if name == IMAGE else []
+    path = ROOT / "configs" / name
+    full = load(path, overrides=overrides)
+    shape = [min(n, EDGE) for n in full.lattice.shape]
+    until = 2 * full.time.step
+    small = [f"lattice.shape={shape}", f"time.until={until} h", f"output.series={until} h"]
+    run = lattice.simulate(load(path, overrides=[*overrides, *small]), seed=1)
+    assert run.state["step"] == 2
+    assert run.state["cells"].any()
+    assert all(np.isfinite(series.values).all() for series in run.series.values())
+    assert any(series.values[0] != series.values[-1] for series in run.series.values())
+
+
+def test_the_image_has_its_bone_fraction_on_the_lattice(image):
+    # Measured on the image itself: 0.1864 above Otsu's threshold.
+    model = load(ROOT / "configs" / IMAGE, overrides=[*image, "lattice.shape=[390, 390, 390]"])
+    assert bone_of(model, 0).mean() == pytest.approx(0.1864, abs=0.003)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_number_has_a_source(name, request):
+    overrides = request.getfixturevalue("image") if name == IMAGE else []
+    model = load(ROOT / "configs" / name, overrides=overrides)
+    missing = [p.name for p in model.parameters if p.written != "(default)" and not p.label]
+    assert not missing

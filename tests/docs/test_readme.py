@@ -1,0 +1,128 @@
+"""What the README says works when it is typed."""
+
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lattice.cli.main import COMMANDS, main
+from lattice.engine import simulation
+from lattice.model import load
+from tests.docs.blocks import ROOT, blocks_of, named_toml
+
+MADE_ELSEWHERE = {"make demo", "make test"}
+"""Commands that take minutes: only their targets are looked up."""
+
+SMALL = "[16, 16, 16]"
+
+
+def data_folder() -> Path | None:
+    """Where images that are not part of the repository lie."""
+    named = os.environ.get("OSTEOLATTICE_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A folder with the model files, in which the quickstart is a smaller cube."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    quickstart = tmp_path / "configs" / "quickstart.toml"
+    text, count = re.subn(r"shape = \[.*\]", f"shape = {SMALL}", quickstart.read_text())
+    assert count == 1
+    quickstart.write_text(text)
+    # Lists as long as the lattice: the commands below then share one compiled step.
+    monkeypatch.setattr(simulation, "SMALLEST_CAPACITY", 2**20)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands_of(text: str) -> list[list[str]]:
+    words = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [line for line in words if line]
+
+
+def test_every_command_and_example_works_in_order(workspace, capsys):
+    ran = set()
+    for number, (language, text) in enumerate(blocks_of("README.md")):
+        if language == "toml":
+            (workspace / named_toml(text, f"block{number}.toml")).write_text(text)
+        elif language == "python":
+            exec(compile(text, f"README.md, block {number}", "exec"), {})
+        else:
+            assert language == "sh", language
+            for words in commands_of(text):
+                if " ".join(words) in MADE_ELSEWHERE:
+                    continue
+                program, *arguments = words
+                assert program == "osteolattice", words
+                if arguments[0] in ("run", "resume"):
+                    arguments.append("--quiet")
+                code = main(arguments)
+                assert code == 0, f"{shlex.join(words)}: {capsys.readouterr().err}"
+                ran.add(arguments[0])
+    assert ran == set(COMMANDS) - {"schema", "bench", "doctor"}
+    for made in (
+        "bone_volume.png",
+        "runs/mine/series.csv",
+        "runs/mine/morphometry.csv",
+        "runs/mine/report/index.html",
+        "runs/my_bone/run.h5",
+    ):
+        assert (workspace / made).is_file(), made
+    assert_the_new_state_secretes(workspace / "runs" / "my_bone")
+
+
+def assert_the_new_state_secretes(folder: Path) -> None:
+    from lattice.io.runfile import RunFile
+
+    series = RunFile.open(folder).series
+    assert np.max(series["osteomac"][0]) > 0
+    assert series["VEGF.produced"][0][-1] > 0
+
+
+def test_the_long_commands_are_targets_of_make():
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M)
+    for command in MADE_ELSEWHERE:
+        assert command.split()[1] in targets
+        assert any(command in text for language, text in blocks_of("README.md"))
+
+
+def test_the_demonstration_ends_by_naming_the_report():
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.M)[1]
+    last = recipe.strip().splitlines()[-1].strip()
+    assert last == '$(BIN)/osteolattice report "$$out"'
+
+
+def test_the_example_of_an_image_loads(tmp_path, monkeypatch):
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("no image: set OSTEOLATTICE_DATA to the folder that holds it")
+    monkeypatch.setenv("OSTEOLATTICE_DATA", str(folder))
+    (text,) = [t for language, t in blocks_of("README.md") if "my_image" in t]
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "my_image.toml").write_text(text)
+    assert load(tmp_path / "my_image.toml").geometry.kind == "image"
+
+
+def test_the_table_of_commands_is_complete():
+    listed = re.findall(r"^\| `(\w+)", (ROOT / "README.md").read_text(), flags=re.M)
+    assert set(COMMANDS) <= set(listed)
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_what_the_documents_name_is_there(document):
+    text = (ROOT / document).read_text()
+    links = re.findall(r"\]\(([\w./-]+)\)", text)
+    paths = re.findall(r"`((?:lattice|kernels|configs|tests)/[\w/]*(?:\.\w+)?)`", text)
+    assert links or paths or document == "CHANGELOG.md"
+    for path in (*links, *paths):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_picture_is_small():
+    assert (ROOT / "configs" / "quickstart.png").stat().st_size < 300_000
