@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from lattice.kernels.budget import FieldBudget, rescaled
+from lattice.kernels.fusion import always
 from lattice.kernels.halo import WHOLE, Slabs, gather_planes, own_planes
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.kernels.time_scheme import mean_decay
@@ -98,7 +99,8 @@ def step_exact(
     `u` and `source` are this device's slab; the whole lattice is gathered and transformed on every
     device, so that the bits do not depend on how many there are.
     """
-    t = jnp.asarray(dt, u.dtype)
+    # As in `step_implicit`: never a constant of the compiler.
+    t = jnp.where(always(u), jnp.asarray(dt, u.dtype), 0)
     forward = tuple(v.T for v in basis.vectors)
     z, y, x = basis.values
     laplace = (z[:, None, None] + y[:, None] + x)[..., None]

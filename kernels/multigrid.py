@@ -36,6 +36,7 @@ from lattice.kernels.stencil import (
     inner,
     joins_planes,
     neighbour_codes,
+    rounded,
     six_faces,
     subtract_outflow,
 )
@@ -155,7 +156,9 @@ def fine_faces(code: UInt8[Array, "Z Y XS"], in_bone: Float[Array, "S"], grid: G
     """Conductances of the lower faces along z, y and x; 0 at an end that does not wrap."""
     table = conductances(jnp.ones_like(in_bone), in_bone, code.shape[2] // grid.species)
     result = []
-    for axis, k in enumerate(six_faces(code, table, grid)[::2]):
+    for axis, k in enumerate(
+        six_faces(code, table, grid, jnp.asarray(-jnp.inf, in_bone.dtype))[::2]
+    ):
         first = lax.broadcasted_iota(jnp.int32, k.shape, axis) < (grid.species if axis == 2 else 1)
         if axis == 0:
             first = first & (slab_index(grid.slabs) == 0)
@@ -245,9 +248,15 @@ class Operator:
 
         return self.run(change, u, r)
 
+    def lowest(self):
+        """Minus infinity, unknown to the compiler."""
+        return jnp.where(
+            self.true, -jnp.inf, jnp.zeros((), jnp.result_type(*jax.tree.leaves(self.value)))
+        )
+
     def faces(self):
         """Six conductances on every voxel."""
-        return six_faces(self.level, self.value, self.grid)
+        return six_faces(self.level, self.value, self.grid, self.lowest())
 
     def whole_diagonal(self, faces):
         """The diagonal of A. At an end of the finest level it counts the closed face too, which
@@ -258,10 +267,11 @@ class Operator:
 
     def rest(self, start, u, faces):
         """start - A u."""
-        start = start - (u if self.mass is None else self.mass * u)
+        lowest = self.lowest()
+        start = start - (u if self.mass is None else rounded(self.mass * u, lowest))
         if self.sink is not None:
-            start = start - self.sink * u
-        return subtract_outflow(start, u, faces, self.grid)
+            start = start - rounded(self.sink * u, lowest)
+        return subtract_outflow(start, u, faces, self.grid, lowest)
 
 
 def sum_faces(faces):

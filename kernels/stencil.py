@@ -154,15 +154,16 @@ def is_bone(code: UInt8[Array, "Z Y XS"], bit: int):
     return (code & jnp.uint8(bit)) != 0
 
 
-def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid):
+def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid, lowest: Float[Array, ""]):
     """Conductances towards lower and higher z, y, x, in this order.
 
     `level` is the codes of the finest level with a table, or `Faces` with a factor on each row.
     """
     if isinstance(level, Faces):
         stored = (level.z, level.y, level.x)
-        lower = [value * k for k in stored]
-        upper = [value * shift(k, a, False, grid) for a, k in enumerate(stored)]
+        lower = [rounded(value * k, lowest) for k in stored]
+        shifted = [shift(k, axis, False, grid) for axis, k in enumerate(stored)]
+        upper = [rounded(value * k, lowest) for k in shifted]
         return lower[0], upper[0], lower[1], upper[1], lower[2], upper[2]
     own = is_bone(level, OWN)
     to_marrow = jnp.where(own, value.mixed, value.marrow)
@@ -171,12 +172,22 @@ def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid):
 
 
 def subtract_outflow(
-    start: Float[Array, "Z Y XS"], rows: Float[Array, "Z Y XS"], faces, grid: Grid
+    start: Float[Array, "Z Y XS"],
+    rows: Float[Array, "Z Y XS"],
+    faces,
+    grid: Grid,
+    lowest: Float[Array, ""],
 ) -> Float[Array, "Z Y XS"]:
-    """start minus the sum over faces of k (u - u_neighbour).
-
-    One product for each addition, so that a compiler that contracts them has one way to do it.
-    """
+    """start minus the sum over faces of k (u - u_neighbour); `lowest` as in `rounded`."""
     for face, (axis, down) in zip(faces, SIDES, strict=True):
-        start = start - face * difference(rows, axis, down, grid)
+        start = start - rounded(face * difference(rows, axis, down, grid), lowest)
     return start
+
+
+def rounded(product: Float[Array, "Z Y XS"], lowest: Float[Array, ""]) -> Float[Array, "Z Y XS"]:
+    """A product that the compiler rounds before it adds it.
+
+    On CPU it contracts some products and sums and not others, by the shape of the loop, and the
+    bits would depend on the thickness of a slab. `lowest` is minus infinity, unknown to it.
+    """
+    return jnp.maximum(product, lowest)

@@ -20,7 +20,7 @@ from lattice.engine.simulation import LONGEST_CHUNK, Simulation
 from lattice.io import provenance
 from lattice.io.checkpoint import Checkpoint, digest, newest_checkpoint, write_checkpoint
 from lattice.io.images import bone_from_image
-from lattice.io.runfile import RunWriter
+from lattice.io.runfile import RunWriter, refuse_occupied
 from lattice.io.vtkhdf import frame
 from lattice.io.writer import Writer
 from lattice.model import load, loads
@@ -159,6 +159,7 @@ def start(
     `stop` is asked about once a second and returns a reason to stop after a checkpoint.
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
+    refuse_occupied(folder)
     simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
     return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
 
@@ -195,6 +196,10 @@ def resume(
     Raises InputError, DamagedFileError, NumericalError, StorageError."""
     checkpoint = newest_checkpoint(folder)
     model = model_of(checkpoint, [] if until is None else [f"time.until={until}"])
+    if steps_until(model) < checkpoint.step:
+        raise InputError(
+            f"{folder} has reached {checkpoint.time_h:g} h already; write a later --until, or none"
+        )
     state = {**checkpoint.state, **checkpoint.ledger}
     simulation = Simulation(model, checkpoint.seed, state=state, device_count=devices)
     about = _about(simulation)

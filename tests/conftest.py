@@ -83,7 +83,7 @@ name = "efferocyte"
 takes_up = { TNF = "300 um^3/h" }
 [[state]]
 name = "precursor"
-seeding = { where = "marrow", fraction = 0.05 }
+seeding = { where = "marrow", fraction = 0.12 }
 [[state]]
 name = "osteoblast"
 lives = "surface"
@@ -144,7 +144,7 @@ when = [ { signal = "density.precursor", shape = "linear", effect = "decreases",
 name = "differentiate"
 from = "precursor"
 to = "osteoblast"
-rate = "1.5 /day"
+rate = "8 /day"
 when = [ { signal = "neighbours.macrophage", shape = "hill", effect = "increases", half = 1, power = 2, floor = 0.3 } ]
 [[rule]]
 name = "die"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from lattice.cli.durations import until_override
 from lattice.engine.declare import bytes_per_voxel
 from lattice.model import load
 
@@ -13,8 +14,7 @@ def command_check(options: argparse.Namespace) -> int:
     """Print the resolved model and what it will need."""
     from lattice.model.describe import describe
 
-    overrides = [*options.set, *([f"time.until={options.until}"] if options.until else [])]
-    model = load(options.config, overrides=overrides)
+    model = load(options.config, overrides=[*options.set, *until_override(options.until)])
     print(describe(model, bytes_per_voxel))
     return 0
 

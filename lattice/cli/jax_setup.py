@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib.metadata import version
 
 from lattice.model.errors import InputError
@@ -22,5 +23,7 @@ def prepare_jax(devices: int = 1) -> None:
     import jax
 
     if devices > 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        # Has an effect where the CPU is the device; a GPU node keeps its own devices.
-        jax.config.update("jax_num_cpu_devices", devices)
+        # Has an effect where the CPU is the device; a GPU node keeps its own devices, and so does
+        # a program that has used JAX before.
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices)

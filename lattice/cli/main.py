@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence and exit code 2."""
 
     def error(self, message: str) -> None:
-        raise InputError(f"{self.prog}: {message}; `{self.prog} --help` lists what there is")
+        raise InputError(f"{message}; `{self.prog} --help` lists what there is")
 
 
 def build_parser() -> Parser:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from lattice.cli.durations import hours_of
+from lattice.cli.durations import hours_of, until_override
 from lattice.cli.jax_setup import prepare_jax
 from lattice.model import load
 from lattice.model.errors import InputError
@@ -21,10 +21,9 @@ SECONDS_BETWEEN_LOG_LINES = 10.0
 
 def command_run(options: argparse.Namespace) -> int:
     """Start a run and carry it to its end."""
-    overrides = [*options.set, *([f"time.until={options.until}"] if options.until else [])]
     if not 0 <= options.seed < 2**64:
         raise InputError(f"--seed {options.seed}: write a whole number from 0 to 2**64 - 1")
-    model = load(options.config, overrides=overrides)
+    model = load(options.config, overrides=[*options.set, *until_override(options.until)])
     prepare_jax(options.devices)
     from lattice import run
 
@@ -36,6 +35,7 @@ def command_run(options: argparse.Namespace) -> int:
 
 def command_resume(options: argparse.Namespace) -> int:
     """Go on with a run."""
+    until_override(options.until)
     prepare_jax(options.devices)
     from lattice import run
 

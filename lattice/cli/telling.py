@@ -111,7 +111,8 @@ def command_morphometry(options: argparse.Namespace) -> int:
     try:
         written = write_morphometry(options.path, options.out, voxel_um=voxel)
     except OsteolatticeError as error:
-        raise type(error)(str(error).replace("image_voxel", "--voxel")) from error
+        sentence = str(error).removeprefix("geometry.image: ").replace("image_voxel", "--voxel")
+        raise type(error)(sentence) from error
     for path in written:
         print(f"written: {path}")
     return 0

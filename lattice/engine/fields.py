@@ -186,6 +186,8 @@ def prepare(
     if method.exact:
         return diffusion_exact.build_basis(region.shape, periodic=region.periodic)
     factors = jnp.stack([numbers[c.in_bone] for c in cytokines])
+    if bone is None:
+        bone = jnp.zeros((region.planes, *region.shape[1:]), jnp.uint8)
     return multigrid.build_hierarchy(
         bone, factors, periodic=region.periodic, slabs=region.slabs
     )

@@ -174,7 +174,7 @@ def _allowed(rule, reactants, products, views, actor, table, numbers):
     for place, (before, after) in enumerate(zip(reactants, products, strict=True)):
         if before != after and after != 0:
             allowed = allowed & jnp.asarray(views[place].may_live(table.lives(after)))
-        if before == 0 and table.fills and table.lives(after).isdisjoint({"bone"}) and after != 0:
+        if before == 0 and after != 0 and table.fills and "bone" not in table.lives(after):
             # A voxel that is full and not yet bone has no room: its cell would be lost in it.
             allowed = allowed & (views[place].matrix < MATRIX_ONE)
     filled = actor.matrix

@@ -17,9 +17,9 @@ from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.region import Region
-from lattice.engine.sampled import in_states
 from lattice.engine.step import Plan, advance, plan_of
 from lattice.engine.table import lower
+from lattice.kernels.counting import count_values
 from lattice.kernels.random_bits import seed_words
 from lattice.model.structure import Model
 
@@ -79,7 +79,9 @@ class Simulation:
 
     def _grow_capacity(self) -> None:
         """Lists with room for all active voxels of a slab; recompiles when they outgrow it."""
-        longest = int(_active(self.model.structure, self.region, self.mesh)(self.state))
+        structure = self.model.structure
+        counts = np.asarray(_counted(structure, self.region, self.mesh)(self.state))
+        longest = longest_list(structure, counts)
         if self._capacity and longest <= 1.25 * self._capacity:
             return
         capacity = max(SMALLEST_CAPACITY, int(1.5 * longest))
@@ -134,25 +136,29 @@ def _compiled(plan: Plan, mesh: Mesh | None):
 
 
 @lru_cache(maxsize=32)
-def _active(structure: Model, region: Region, mesh: Mesh | None):
-    """Length of the longest list that a step would need on any slab, arrivals apart."""
-    table = lower(structure)
+def _counted(structure: Model, region: Region, mesh: Mesh | None):
+    """Cells of each state on the slab that has most of them."""
 
-    def longest(state):
-        lists = [
-            table.pair_codes,
-            table.site_codes,
-            tuple(i for i, s in enumerate(structure.states) if s.secretes or s.takes_up),
-            tuple(i for i, s in enumerate(structure.states) if s.lays or s.resorbs),
-        ]
-        counts = [jnp.sum(in_states(state["cells"], codes), dtype=jnp.int32) for codes in lists]
-        most = jnp.max(jnp.stack(counts))
+    def count(state):
+        counts = count_values(state["cells"], range(len(structure.states)))
         if region.slabs.axis_name is None:
-            return most
-        return jax.lax.pmax(most, region.slabs.axis_name)
+            return counts
+        return jax.lax.pmax(counts, region.slabs.axis_name)
 
     inputs = (devices.partition(structure),)
-    return jax.jit(devices.on_slabs(longest, mesh, inputs, PartitionSpec()))
+    return jax.jit(devices.on_slabs(count, mesh, inputs, PartitionSpec()))
+
+
+def longest_list(structure: Model, counts: np.ndarray) -> int:
+    """Length of the longest list of voxels that a step makes, arrivals apart."""
+    table, states = lower(structure), structure.states
+    lists = [
+        table.pair_codes,
+        table.site_codes,
+        tuple(i for i, s in enumerate(states) if s.secretes or s.takes_up),
+        tuple(i for i, s in enumerate(states) if s.lays or s.resorbs),
+    ]
+    return max(int(counts[list(codes)].sum()) for codes in lists)
 
 
 @lru_cache(maxsize=32)

@@ -68,7 +68,7 @@ class RunWriter:
         when the folder holds anything, StorageError when it cannot be written.
         """
         vtkhdf.array_specs(model)
-        _refuse_occupied(folder)
+        refuse_occupied(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -76,7 +76,7 @@ class RunWriter:
         about = {"schema": SCHEMA, "seed": int(seed), "provenance": dict(provenance)}
         run = cls(folder, model, RunLock(folder), about)
         # Another process may have begun here between the first look and the lock.
-        run._guarded(_refuse_occupied, folder)
+        run._guarded(refuse_occupied, folder)
         run._units = dict(units or {})
         run._guarded(run._start)
         return run
@@ -142,6 +142,8 @@ class RunWriter:
             times = tuple(t for t in part.times if t <= latest)
             if times:
                 self._parts.append(Part(part.path, times))
+        # A new end of the run, or a configuration of the user's hand, is what run.h5 says now.
+        write_text(self.folder / "config.toml", self.model.text)
         self.flush()
         self._remove_parts(keep={p.path for p in self._parts})
 
@@ -284,7 +286,8 @@ class RunWriter:
         self.close()
 
 
-def _refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: Path) -> None:
+    """Raises InputError when a run cannot begin in a folder because something is in it."""
     if folder.exists() and (
         not folder.is_dir() or any(path.name != LOCK_NAME for path in folder.iterdir())
     ):

@@ -28,6 +28,8 @@ def with_cells(
         cells[tuple(np.array(where).T)] = codes[state]
     simulation.state["cells"] = jnp.asarray(cells)
     simulation.state["since"] = jnp.zeros(cells.shape, jnp.int32)
+    # Lists of one length, whatever the cells: simulations of one model share their program.
+    simulation._capacity = simulation.region.size
     return simulation
 
 

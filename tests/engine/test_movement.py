@@ -138,7 +138,6 @@ def test_no_two_walkers_share_a_voxel(model):
     numbered = np.where(cells, -np.arange(1, cells.size + 1).reshape(cells.shape), 0)
     simulation.state["cells"] = jnp.asarray(cells)
     simulation.state["since"] = jnp.asarray(numbered, dtype=jnp.int32)
-    simulation._capacity = 0
     simulation.advance(3)
     state = simulation.host_state()
     kept = state["since"][state["cells"] == 1]

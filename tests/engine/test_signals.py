@@ -271,7 +271,6 @@ after = "{float(amount) * steps!r} {unit}"
 """
     model = small_model(text, shape=(2, 1, 1), step=step, until="1 day")
     simulation = with_cells(model, {"waiting": [(0, 0, 0)]})
-    simulation._grow_capacity()
     simulation.advance(steps)
     assert simulation.row()["waiting"][0] == 1
     # The age is what the rule demands at the start of the step after so many steps.
