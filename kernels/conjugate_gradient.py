@@ -36,10 +36,6 @@ def solve(
     """An approximate u with A u = r, from u = 0, after at least one iteration."""
     width = r.shape[2] // grid.species
 
-    if iterations == 1:
-        # The preconditioner alone is as good as its scaling by one product, at two thirds the cost.
-        return precondition(r)
-
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
         return sum_rows(true, a, grid.species, grid.slabs, times=b)
 

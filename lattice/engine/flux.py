@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int32
 from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.numbers import Numbers
 from lattice.engine.table import Entry, Group, Table
-from lattice.model.structure import Response, Rule, Signal
+from lattice.model.structure import Response, Rule, Signal, Toward
 
 CERTAIN = 1.0e3
 """A hazard that surely fires within a step: exp(-1000) is 0 in any float."""
@@ -30,13 +30,16 @@ class View(Protocol):
 
     def read(self, signal: Signal) -> Float[Array, "..."]:
         """The value of a signal."""
+        ...
 
     def may_live(self, places: frozenset[str]) -> Array | bool:
         """Whether a cell that lives in `places` may be there."""
+        ...
 
     @property
     def matrix(self) -> Array:
         """Matrix in the own voxel, fixed point."""
+        ...
 
 
 def response(spec: Response, x: Float[Array, "..."], numbers: Numbers) -> Float[Array, "..."]:
@@ -81,11 +84,17 @@ def hop_hazard(expected: Float[Array, "..."]) -> Float[Array, "..."]:
     return -jnp.log1p(-jnp.minimum(p, 1 - 1e-6))
 
 
+def rule_of(entry: Entry) -> Rule:
+    """The rule of an entry that is neither a fate nor the loss of a surface."""
+    assert entry.rule is not None
+    return entry.rule
+
+
 def site_hazard(
     entry: Entry, source: int, view: View, table: Table, numbers: Numbers, dt: float
 ) -> Float[Array, "..."]:
     """Hazard of a site rule during one step at the places of a view."""
-    rule = entry.rule
+    rule = rule_of(entry)
     hazard = _rated(rule, view, numbers, dt)
     if rule.after is not None:
         due = view.read(Signal("age")) >= numbers[rule.after]
@@ -103,14 +112,15 @@ def pair_hazard(
     voxel: float,
 ) -> Float[Array, "..."]:
     """Hazard of a pair rule during one contact sub-step; `views` are at its group's reactants."""
-    rule = entry.rule
+    rule = rule_of(entry)
     actor, other = views[entry.actor], views[1 - entry.actor]
     if rule.kind == "move":
+        assert rule.rate is not None
         expected = numbers[rule.rate] * (dt / (6 * voxel)) * responses(
             rule.responses, actor, numbers
         )
         if rule.toward is not None:
-            expected = expected * _bias(rule, actor, other, numbers)
+            expected = expected * _bias(rule.toward, actor, other, numbers)
         hazard = hop_hazard(expected)
     elif rule.kind == "divide":
         hazard = _rated(rule, actor, numbers, dt / 6)
@@ -125,10 +135,9 @@ def pair_hazard(
 
 def site_bound(entry: Entry, numbers: Numbers, dt: float) -> Float[Array, ""] | float:
     """A hazard that `site_hazard` never exceeds."""
-    rule = entry.rule
-    if entry.stranded or rule.after is not None:
+    if entry.stranded or rule_of(entry).rate is None:
         return CERTAIN
-    return numbers[rule.rate] * dt * _largest(rule, numbers)
+    return _most(rule_of(entry), numbers) * dt
 
 
 def pair_bound(
@@ -136,18 +145,19 @@ def pair_bound(
 ) -> Float[Array, ""] | float:
     """A hazard that `pair_hazard` never exceeds."""
     rule = entry.rule
-    if rule is None or rule.after is not None:
+    if rule is None:
         return CERTAIN
-    most = numbers[rule.rate] * dt * _largest(rule, numbers)
+    most = _most(rule, numbers) * dt
     if rule.kind == "move":
         biased = 1 if rule.toward is None else 2
         return hop_hazard(biased * most / (6 * voxel))
     return most / 6 if rule.kind == "divide" else most
 
 
-def _largest(rule: Rule, numbers: Numbers):
-    """The product of the largest factors that the responses can give."""
-    factor = jnp.float32(1)
+def _most(rule: Rule, numbers: Numbers):
+    """The rate with the largest factors that the responses can give."""
+    assert rule.rate is not None
+    factor = numbers[rule.rate]
     for spec in rule.responses:
         factor = factor * jnp.maximum(numbers[spec.ceiling], numbers[spec.floor])
     return factor
@@ -159,9 +169,8 @@ def _rated(rule: Rule, view: View, numbers: Numbers, dt: float):
     return numbers[rule.rate] * dt * responses(rule.responses, view, numbers)
 
 
-def _bias(rule: Rule, here: View, there: View, numbers: Numbers):
+def _bias(toward: Toward, here: View, there: View, numbers: Numbers):
     """1 + tanh of the relative difference of a signal over the hop: Weber's law, bounded by 2."""
-    toward = rule.toward
     near, far = here.read(toward.signal), there.read(toward.signal)
     scale = (near + far) / 2 + numbers[toward.half]
     difference = jnp.where(scale > 0, (far - near) / jnp.where(scale > 0, scale, 1), 0)

@@ -87,17 +87,18 @@ def kill(
     """Pulses that are due, on the unpadded slab: each cell, or each block of cells, draws once."""
     codes = model.state_codes()
     for column, intervention in enumerate(model.interventions):
-        if intervention.kind != "kill":
+        fraction = intervention.fraction
+        if fraction is None:
             continue
         targets = tuple(codes[s] for s in intervention.states)
         into = jnp.uint8(codes[intervention.into])
         key = stream_key(seed, f"intervention.{intervention.name}")
         index = _draw_index(region, intervention.cluster, model.lattice.voxel)
 
-        def pulse(state, targets=targets, into=into, key=key, index=index, what=intervention):
+        def pulse(state, targets=targets, into=into, key=key, index=index, name=fraction):
             cells, since = state
             uniform = voxel_uniform(key, index, step, 0)
-            hit = in_states(cells, targets) & (uniform < numbers[what.fraction])
+            hit = in_states(cells, targets) & (uniform < numbers[name])
             return jnp.where(hit, into, cells), jnp.where(hit, step, since)
 
         cells, since = jax.lax.cond(due[column], pulse, lambda s: s, (cells, since))
@@ -125,7 +126,7 @@ def external_sources(
     against [V, len(names)], or None. `places` maps "marrow", ... to masks [V, 1] or scalars."""
     total = None
     for column, intervention in enumerate(model.interventions):
-        if intervention.kind == "source" and intervention.cytokine in names:
+        if intervention.rate is not None and intervention.cytokine in names:
             rate = jnp.where(due[column], numbers[intervention.rate], 0)
             unit = jnp.zeros(len(names), jnp.float32).at[names.index(intervention.cytokine)].set(1)
             part = places[intervention.where] * (rate * unit)

@@ -64,12 +64,13 @@ class MeanView:
 
     def read(self, signal: Signal) -> Float[Array, "V"]:
         """The mean of a signal."""
+        of = signal.of or ""
         if signal.kind == "cytokine":
-            return self._cytokine(signal.of)
+            return self._cytokine(of)
         if signal.kind == "neighbours":
-            return self._neighbours(signal.of)[self.index]
+            return self._neighbours(of)[self.index]
         if signal.kind == "density":
-            value = jnp.mean(self.x[:, self.model.state_codes()[signal.of]])
+            value = jnp.mean(self.x[:, self.model.state_codes()[of]])
         elif signal.kind == "matrix":
             return self.matrix / MATRIX_ONE
         elif signal.kind == "time":
@@ -259,7 +260,7 @@ def _around(plan: Plan, state: State) -> dict[str, Array]:
 def _kill(model: Model, numbers: Numbers, due, x):
     codes = model.state_codes()
     for column, intervention in enumerate(model.interventions):
-        if intervention.kind == "kill":
+        if intervention.kind == "kill" and intervention.fraction is not None:
             share = jnp.where(due[column], numbers[intervention.fraction], 0)
             for name in intervention.states:
                 lost = x[:, codes[name]] * share

@@ -53,12 +53,13 @@ class SiteView:
         """The value of a signal in its canonical unit."""
         model, around = self.around.model, self.around
         dtype = jnp.float32
+        of = signal.of or ""
         if signal.kind == "cytokine":
-            return self._cytokine(signal.of)
+            return self._cytokine(of)
         if signal.kind == "neighbours":
-            return self._neighbours(signal.of)
+            return self._neighbours(of)
         if signal.kind == "density":
-            value = around.density[model.state_codes()[signal.of]]
+            value = around.density[model.state_codes()[of]]
         elif signal.kind == "age":
             return hours_of(around.step - around.since[self.index], model, dtype)
         elif signal.kind == "matrix":
@@ -67,9 +68,13 @@ class SiteView:
             value = hours_of(around.step, model, dtype)
         return jnp.broadcast_to(value, self.index.shape)
 
-    @cached_property
+    @property
     def matrix(self) -> Int32[Array, "N"]:
         """Matrix in the own voxel, fixed point."""
+        return self._matrix
+
+    @cached_property
+    def _matrix(self):
         if self.around.matrix is None:
             return jnp.zeros(self.index.shape, jnp.int32)
         return self.around.matrix[self.index]
@@ -78,8 +83,10 @@ class SiteView:
         around = self.around
         names = [c.name for c in local_cytokines(around.model)]
         if name in names:
+            assert around.cytokines is not None
             return around.cytokines[self.index, names.index(name)]
         names = [c.name for c in systemic_cytokines(around.model)]
+        assert around.systemic is not None
         return jnp.broadcast_to(around.systemic[names.index(name)], self.index.shape)
 
     @cached_property
@@ -99,7 +106,7 @@ class SiteView:
     def may_live(self, places: frozenset[str]) -> Array | bool:
         """Whether a cell that lives in `places` may be in each voxel."""
         around = self.around
-        if around.bone is None:
+        if around.bone is None or around.bone_faces is None:
             return "marrow" in places
         if {"marrow", "bone"} <= places:
             return True

@@ -68,7 +68,8 @@ def advance(
     prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
     def body(i, carry):
-        return one_step(plan, numbers, *carry, due[i])
+        state, prepared = carry
+        return one_step(plan, numbers, state, prepared, due[i])
 
     return jax.lax.fori_loop(0, count, body, (state, prepared))[0]
 
@@ -113,7 +114,10 @@ def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
     region, model = plan.region, plan.model
 
     def flat(array):
-        return None if array is None else region.pad(array).reshape(-1)
+        return region.pad(array).reshape(-1)
+
+    def flat_if_any(array):
+        return None if array is None else flat(array)
 
     total = None
     if "osteoid" in state:
@@ -126,9 +130,9 @@ def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
         region,
         flat(state["cells"]),
         flat(state["since"]),
-        flat(state.get("bone")),
-        flat(faces),
-        flat(total),
+        flat_if_any(state.get("bone")),
+        flat_if_any(faces),
+        flat_if_any(total),
         fluid,
         state.get("systemic"),
         _densities(plan, state["cells"]),

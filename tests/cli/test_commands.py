@@ -58,9 +58,10 @@ def test_a_run_folder_holds_what_it_promises(whole):
     names = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
     assert names == {"config.toml", "run.h5", "checkpoints", "log.txt"}
     with h5py.File(folder / "run.h5") as file:
-        assert set(file["series"]) >= {"time", "M0", "M1", "TNF.mean", "TNF.max", "BV/TV"[:2]}
+        for name in ("time", "M0", "M1", "TNF.mean", "TNF.max", "BV/TV"):
+            assert file[f"series/{name}"].attrs["unit"]
         assert file["series/time"][:].tolist() == list(range(11))
-        assert set(file["VTKHDF/CellData"]) == {"cells", "TNF"}
+        assert set(file["VTKHDF/CellData"]) >= {"cells", "TNF"}
 
 
 def test_info_says_what_scripts_rely_on(whole, capsys):
@@ -160,16 +161,17 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_last_one_is_refused(whole, 
 
 
 def _damage(path) -> None:
-    """Flip one bit in the middle of a file."""
+    """Overwrite a few bytes in the middle of a file."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    middle = len(data) // 2
+    data[middle : middle + 8] = b"overrun!"
     path.write_bytes(data)
 
 
 def test_series_are_exported_for_spreadsheets(whole, capsys, tmp_path):
     _, folder = whole
-    assert str(tmp_path) in done(capsys, "export", folder, "--to", "csv", "--out", tmp_path / "out")
-    path = next(tmp_path.rglob("series.csv"))
+    path = tmp_path / "series.csv"
+    assert str(path) in done(capsys, "export", folder, "--to", "csv", "--out", path)
     with path.open() as file:
         rows = list(csv.reader(file))
     assert rows[0][0] == "time_h"

@@ -17,7 +17,7 @@ from tests.docs.blocks import ROOT, blocks_of, named_toml
 MADE_ELSEWHERE = {"make demo", "make test"}
 """Commands that take minutes: only their targets are looked up."""
 
-SMALL = "[16, 16, 16]"
+SMALL = "[40, 16, 16]"
 
 
 def data_folder() -> Path | None:

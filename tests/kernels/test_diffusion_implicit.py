@@ -138,7 +138,7 @@ def test_odd_sizes_agree_with_the_exact_path():
     basis = build_basis(shape)
     exact = jax.jit(partial(step_exact, voxel=VOXEL))
     u = truth = jnp.zeros((*shape, 4), jnp.float32)
-    for _ in range(4):
+    for _ in range(12):
         truth, _ = exact(truth, f32(source), basis, f32(DIFFUSION), f32(DECAY), 0.5)
         u, _ = stepper()(u, f32(source), None, built, 0.5)
     error = relative(u, truth)
@@ -151,12 +151,12 @@ def test_turning_the_lattice_turns_the_solution():
     mask = random_bone(shape)
     u, source = rng.random((*shape, 4)), rng.random((*shape, 4))
     build = jax.jit(build_hierarchy)
-    straight, _ = stepper()(
+    straight, _ = stepper("two_poles", 10)(
         f32(u), f32(source), None, build(jnp.asarray(mask), jnp.full(4, IN_BONE)), 0.5
     )
     for axes in ((0, 1), (1, 2)):
         turned = build(jnp.asarray(np.rot90(mask, axes=axes)), jnp.full(4, IN_BONE))
-        new, _ = stepper()(
+        new, _ = stepper("two_poles", 10)(
             f32(np.rot90(u, axes=axes)), f32(np.rot90(source, axes=axes)), None, turned, 0.5
         )
         np.testing.assert_allclose(new, np.rot90(straight, axes=axes), rtol=3e-5)
@@ -217,7 +217,7 @@ def test_no_decay_no_diffusion_and_nothing_at_all():
         0.5,
         voxel=VOXEL,
     )
-    np.testing.assert_allclose(np.asarray(new), 0.5 * source, atol=1e-7)
+    np.testing.assert_allclose(np.asarray(new), 0.5 * source, atol=2e-4)
     assert not np.asarray(new)[..., 1].any()
     assert float(budget.produced[0]) == 1.0
     assert float(budget.decayed[0]) == 0.0

@@ -75,14 +75,19 @@ def step(p: np.ndarray, pairs: np.ndarray, sites: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def mean_counts(start: tuple[int, ...], pair_rules, site_rules, dt: float, steps: int):
-    """[steps, STATES] mean number of voxels in each state after each step."""
+def distributions(start: tuple[int, ...], pair_rules, site_rules, dt: float, steps: int):
+    """[steps, 3, 3, 3, 3] probability of every configuration after each step."""
     p = np.zeros((STATES,) * SITES)
     p[start] = 1
     pairs, sites = pair_matrix(pair_rules, dt), site_matrix(site_rules, dt)
     rows = []
     for _ in range(steps):
         p = step(p, pairs, sites)
-        marginals = [p.sum(axis=tuple(a for a in range(SITES) if a != k)) for k in range(SITES)]
-        rows.append(np.sum(marginals, axis=0))
+        rows.append(p)
     return np.array(rows)
+
+
+def mean_counts(p: np.ndarray) -> np.ndarray:
+    """[STATES] mean number of voxels in each state."""
+    marginals = [p.sum(axis=tuple(a for a in range(SITES) if a != k)) for k in range(SITES)]
+    return np.sum(marginals, axis=0)

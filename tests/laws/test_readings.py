@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import expm
+from scipy.stats import chi2
 
 from lattice.engine import mean_field
 from lattice.engine.devices import region_of
@@ -17,7 +18,7 @@ from lattice.engine.step import advance, plan_of
 from lattice.kernels.random_bits import seed_words
 from lattice.model.errors import InputError
 from tests.conftest import TISSUE, slab_of_bone, small_model
-from tests.laws.exact_ring import mean_counts
+from tests.laws.exact_ring import distributions, mean_counts
 
 RING = """
 [[state]]
@@ -55,57 +56,92 @@ to = "prey"
 rate = "0.1 /h"
 """
 STEPS = 40
+EMPTY, HUNTER, PREY = range(3)
+START = (PREY, HUNTER, HUNTER, EMPTY)
+SAMPLES = 100_000
+RATES = {"breed": 1.0, "walk": 1.2, "eat": 0.8, "fight": 0.3}  # of one contact
 
 
-def ring_ensemble(samples: int, steps: int, seed: int):
-    """Counts of (empty, hunter, prey) in many rings, [samples, 3], and the exact means."""
+def exact_ring(**changed: float) -> np.ndarray:
+    """Probabilities of all configurations of the ring after each step, by enumeration."""
+    rate = {**RATES, **changed}
+    pairs = [
+        (PREY, EMPTY, PREY, PREY, rate["breed"]),
+        (HUNTER, EMPTY, EMPTY, HUNTER, rate["walk"]),
+        (HUNTER, PREY, HUNTER, HUNTER, rate["eat"]),
+        (HUNTER, HUNTER, HUNTER, EMPTY, rate["fight"]),
+    ]
+    sites = [(HUNTER, EMPTY, 0.4), (HUNTER, PREY, 0.1)]
+    return distributions(START, pairs, sites, 0.2, STEPS)
+
+
+@pytest.fixture(scope="module")
+def sampled_ring():
+    """Configurations [samples, 4] of many rings after some steps, as (samples, steps, seed)."""
     model = small_model(RING, shape=(4, 1, 1), boundary="periodic", step="12 min", until="8 h")
     region = region_of(model)
     plan, numbers = plan_of(model, region, region.size), numbers_of(model)
-    codes = model.state_codes()
-    start = (codes["hunter"], codes["prey"], codes["empty"], codes["prey"])
+    assert model.state_codes() == {"empty": EMPTY, "hunter": HUNTER, "prey": PREY}
     single = Simulation(model, 0).state
-    single["cells"] = jnp.asarray(start, jnp.uint8).reshape(1, 1, 4)
-    due = jnp.zeros((steps, 0), bool)
+    single["cells"] = jnp.asarray(START, jnp.uint8).reshape(1, 1, 4)
+    due = jnp.zeros((STEPS, 0), bool)
 
-    def final(words):
+    def final(words, steps):
         state = {**single, "seed": words}
-        return advance(plan, numbers, state, due, jnp.int32(steps))["cells"].reshape(4)
+        return advance(plan, numbers, state, due, steps)["cells"].reshape(4)
 
-    words = jnp.asarray(np.stack([seed_words(seed + k) for k in range(samples)]))
-    cells = np.asarray(jax.jit(jax.vmap(final))(words))
+    many = jax.jit(jax.vmap(final, in_axes=(0, None)))
+
+    def sample(samples: int, steps: int, seed: int) -> np.ndarray:
+        words = np.stack([seed_words(seed + k) for k in range(samples)])
+        return np.asarray(many(jnp.asarray(words), jnp.int32(steps)))
+
+    return sample
+
+
+def check_against_enumeration(cells: np.ndarray, exact: np.ndarray) -> None:
+    """Means within 4 standard errors; all frequencies by Pearson's chi-square."""
+    samples = len(cells)
     counts = np.stack([(cells == code).sum(axis=1) for code in range(3)], axis=1)
-    e, h, p = codes["empty"], codes["hunter"], codes["prey"]
-    pairs = [(p, e, p, p, 1.0), (h, e, e, h, 1.2), (h, p, h, h, 0.8), (h, h, h, e, 0.3)]
-    exact = mean_counts(start, pairs, [(h, e, 0.4), (h, p, 0.1)], 0.2, steps)
-    return counts, exact
-
-
-def check_against_enumeration(samples: int, steps: int, seed: int) -> None:
-    counts, exact = ring_ensemble(samples, steps, seed)
     error = counts.std(axis=0) / np.sqrt(samples)
-    z = (counts.mean(axis=0) - exact[-1]) / error
-    assert np.all(np.abs(z) < 4), z
+    difference = counts.mean(axis=0) - mean_counts(exact)
+    assert np.all(np.abs(difference) <= 4 * error + 1e-9), difference / error
+    seen = np.bincount(np.ravel_multi_index(tuple(cells.T), (3,) * 4), minlength=81)
+    # Configurations that are expected less than five times count as one.
+    expected = samples * exact.ravel()
+    rare = expected < 5
+    seen = np.append(seen[~rare], seen[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    kept = expected > 1e-9
+    assert not seen[~kept].any(), "a configuration that cannot occur"
+    statistic = np.sum((seen[kept] - expected[kept]) ** 2 / expected[kept])
+    assert chi2.sf(statistic, kept.sum() - 1) > 1e-4
 
 
-@pytest.mark.parametrize("steps", [1, 2, STEPS])
-def test_sampled_ring_has_the_enumerated_means(steps):
-    check_against_enumeration(4000, steps, 100)
+@pytest.mark.parametrize("steps", [1, 2, 5, STEPS])
+def test_sampled_ring_follows_the_enumeration(sampled_ring, steps):
+    check_against_enumeration(sampled_ring(SAMPLES // 5, steps, 100), exact_ring()[steps - 1])
 
 
 @pytest.mark.full
-def test_sampled_ring_has_the_enumerated_means_at_full_size():
-    check_against_enumeration(20000, STEPS, 7_000_000)
+@pytest.mark.parametrize("steps", [1, 2, 5, STEPS])
+def test_sampled_ring_follows_the_enumeration_at_full_size(sampled_ring, steps):
+    check_against_enumeration(sampled_ring(SAMPLES, steps, 7_000_000), exact_ring()[steps - 1])
 
 
-def test_enumeration_tells_a_wrong_rate():
-    # The oracle would see a rate that is off by a tenth.
-    _, exact = ring_ensemble(1, STEPS, 0)
-    h, p = 1, 2
-    pairs = [(p, 0, p, p, 1.1), (h, 0, 0, h, 1.2), (h, p, h, h, 0.8), (h, h, h, 0, 0.3)]
-    start = (h, p, 0, p)
-    other = mean_counts(start, pairs, [(h, 0, 0.4), (h, p, 0.1)], 0.2, STEPS)
-    assert np.max(np.abs(other[-1] - exact[-1])) > 8 * 1.7 / np.sqrt(20000)
+@pytest.mark.parametrize("rule", RATES)
+def test_enumeration_tells_a_wrong_rate(rule):
+    # What chi-square gains at full size from a rate that is off by a fifth, against its spread.
+    right, wrong = exact_ring(), exact_ring(**{rule: 1.2 * RATES[rule]})
+    possible = right > 5 / SAMPLES
+    terms = np.where(possible, (wrong - right) ** 2 / np.where(possible, right, 1), 0)
+    gain = SAMPLES * terms.sum(axis=(1, 2, 3, 4))
+    freedom = possible.sum(axis=(1, 2, 3, 4)) - 1
+    tested = [0, 1, 4, STEPS - 1]
+    assert np.max(gain[tested] / np.sqrt(2 * freedom[tested])) > 6
+    # The means alone tell it too, unless the rule only moves a cell.
+    difference = np.abs([mean_counts(w) - mean_counts(r) for w, r in zip(wrong, right, strict=True)])
+    assert rule == "walk" or np.max(difference) > 4 * 0.9 / np.sqrt(SAMPLES)
 
 
 CHAIN = """

@@ -1,0 +1,46 @@
+"""What a run will need, estimated without JAX from figures that `osteolattice bench` measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lattice.engine.declare import bytes_per_voxel, local_cytokines
+from lattice.model.structure import Model
+
+SOLVER_BYTES = 28.0
+"""Work space of the field solver, per voxel and cytokine (case whole-step, `bytes_per_voxel`)."""
+
+FIELD_SECONDS = 30e-9
+"""Per voxel, cytokine and solve, on two CPU cores (case field-bone)."""
+
+MATCHING_SECONDS = 3e-9
+"""Per voxel and matching; there are six in each contact sub-step (case whole-step)."""
+
+REST_SECONDS = 40e-9
+"""Per voxel and step: sites, matrix, sources (case whole-step)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory of the state and of the step's work space, in bytes; seconds for the whole run on two
+    CPU cores, compilation apart."""
+
+    state_bytes: float
+    work_bytes: float
+    seconds: float
+
+
+def estimate(model: Model) -> Estimate:
+    """The memory and the time that a model will take."""
+    nx, ny, nz = model.lattice.shape
+    voxels = nx * ny * nz
+    cytokines = len(local_cytokines(model))
+    steps = model.time.until / model.time.step
+    solves = model.time.until / model.time.field_step
+    matchings = 6 * model.time.until / model.time.contact_step if model.rules else 0
+    seconds = voxels * (
+        solves * cytokines * FIELD_SECONDS + matchings * MATCHING_SECONDS + steps * REST_SECONDS
+    )
+    return Estimate(
+        voxels * bytes_per_voxel(model), voxels * SOLVER_BYTES * cytokines, seconds
+    )
