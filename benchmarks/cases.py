@@ -88,7 +88,5 @@ def summary(result: dict) -> str:
         "bytes_per_voxel": "{:.0f} B/voxel",
         "overhead": "overhead {:+.1%}",
     }
-    parts = [
-        text.format(result[key]) for key, text in shown.items() if result.get(key) is not None
-    ]
+    parts = [text.format(result[key]) for key, text in shown.items() if result.get(key) is not None]
     return f"{result['case']:<12}{result['method'] or '':<18}" + ", ".join(parts)

@@ -83,7 +83,7 @@ def prepare(grid: int, species: int, seed: int, contrast: float | None, scheme: 
         def exact(u, source, basis):
             return step_exact(u, source, basis, diffusion, decay, dt, voxel=VOXEL)[0]
 
-        return exact, build_basis((grid,) * 3)
+        return exact, build_basis((grid, grid, grid))
     bone = random_bone(grid, seed) if contrast else np.zeros((grid,) * 3, np.uint8)
     in_bone = jnp.full(species, 1.0 if contrast is None else 1.0 / contrast, jnp.float32)
 
@@ -123,6 +123,7 @@ def yardstick(
     compiled = run.lower(zero, source, prepared).compile()
     compile_s = time.perf_counter() - begin
     memory = compiled.memory_analysis()
+    assert memory is not None
     u, seconds = timed(compiled, zero, source, prepared, repeats=repeats)
     _, copies = timed(jax.jit(lambda a: a + 1), source, repeats=9)
     if contrast is None:
@@ -130,7 +131,7 @@ def yardstick(
     else:
         fine, _ = prepare(grid, species, seed, contrast, "two_poles", dt / 16)
         truth = np.asarray(advance(fine, source, steps * 16)(zero, source, prepared), np.float64)
-    l2, linf = errors(u, truth)
+    l2, linf = errors(np.asarray(u), truth)
     a_step = float(np.median(seconds)) / steps
     return {
         "case": "yardstick",

@@ -43,6 +43,7 @@ def whole_step(grid: int = 128, seed: int = 0, steps: int = 12) -> dict:
     compiled = lowered.compile()
     compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
+    assert memory is not None
     one = jnp.int32(1)
     # The first solves follow the switching on of all sources; they are not typical.
     simulation.state = compiled(simulation.numbers, simulation.state, due, jnp.int32(3))

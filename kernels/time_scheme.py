@@ -73,7 +73,7 @@ SCHEMES = {
     "one_pole": Scheme(1, None, (2,)),
     "two_half_steps": Scheme(2, None, (1,)),
     "two_poles": Scheme(1, two_poles, (2, 1)),
-    "three_poles": Scheme(1, three_poles, (2, 1, 1)),
+    "three_poles": Scheme(1, three_poles, (2, 2, 1)),
 }
 AUTO = "three_poles"
 

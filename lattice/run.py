@@ -6,6 +6,7 @@ shows its layout) beside the computation, in a background thread.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -85,8 +86,9 @@ def bone_of(model: Model, seed: int) -> np.ndarray:
 
 
 def steps_until(model: Model, hours: float | None = None) -> int:
-    """Whole steps that a run of so many hours (default: as the model says) takes."""
-    return round((model.time.until if hours is None else hours) / model.time.step)
+    """Whole steps that a run of at least so many hours (default: as the model says) takes."""
+    hours = model.time.until if hours is None else hours
+    return math.ceil(hours / model.time.step - 1e-9)
 
 
 def simulate(
@@ -284,7 +286,9 @@ def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outco
     chunk, reason, compiled = 1, None, None
     with keeper.writer:
         while simulation.step < end and reason is None:
-            target = min(next_event(simulation.step, end, *keeper.cadences), simulation.step + chunk)
+            target = min(
+                next_event(simulation.step, end, *keeper.cadences), simulation.step + chunk
+            )
             looked = time.monotonic()
             simulation.advance(target - simulation.step)
             jax.block_until_ready(simulation.state["step"])

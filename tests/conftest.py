@@ -76,8 +76,10 @@ initial = "0.1 ng/mL"
 production = "0.02 ng/mL/h"
 [[state]]
 name = "macrophage"
-secretes = { TNF = { rate = "5 fg/day", when = [ { signal = "find_me", effect = "decreases", half = "0.1 ng/mL" } ] } }
 seeding = { where = "marrow", fraction = 0.08, age = "2 day" }
+[state.secretes.TNF]
+rate = "5 fg/day"
+when = [ { signal = "find_me", effect = "decreases", half = "0.1 ng/mL" } ]
 [[state]]
 name = "efferocyte"
 takes_up = { TNF = "300 um^3/h" }
@@ -145,13 +147,25 @@ name = "differentiate"
 from = "precursor"
 to = "osteoblast"
 rate = "8 /day"
-when = [ { signal = "neighbours.macrophage", shape = "hill", effect = "increases", half = 1, power = 2, floor = 0.3 } ]
+[[rule.when]]
+signal = "neighbours.macrophage"
+shape = "hill"
+effect = "increases"
+half = 1
+power = 2
+floor = 0.3
 [[rule]]
 name = "die"
 from = "osteoblast"
 to = "apoptotic"
 rate = "0.3 /day"
-when = [ { signal = "age", shape = "threshold", effect = "increases", above = "2 day", floor = 0.2, ceiling = 2.0 } ]
+[[rule.when]]
+signal = "age"
+shape = "threshold"
+effect = "increases"
+above = "2 day"
+floor = 0.2
+ceiling = 2.0
 [[rule]]
 name = "die_early"
 from = "precursor"

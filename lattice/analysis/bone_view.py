@@ -97,7 +97,7 @@ def _add_bone(canvas: Canvas, snapshot: Mapping[str, np.ndarray]) -> None:
     smooth = ndimage.gaussian_filter(_fraction(snapshot), 0.7, mode="nearest")
     # Small triangles are drawn fastest, so few voxels are refined first.
     finer = max(1, int(canvas.scale / FINEST))
-    fine = ndimage.zoom(smooth, finer, order=1, mode="nearest", grid_mode=True)
+    fine = np.asarray(ndimage.zoom(smooth, finer, order=1, mode="nearest", grid_mode=True))
     closed = np.pad(fine, 1)
     if not closed.min() < 0.5 < closed.max():
         return

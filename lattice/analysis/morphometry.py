@@ -152,5 +152,6 @@ def purified(mask: Bool[np.ndarray, "Z Y X"]) -> Bool[np.ndarray, "Z Y X"]:
 
 
 def _largest(mask: np.ndarray, structure: np.ndarray) -> np.ndarray:
-    labels, _ = ndimage.label(mask, structure)
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, structure, output=labels)
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])

@@ -122,6 +122,8 @@ def _pictures(page: Page, view: View) -> None:
     page.section("Pictures")
     indices = sorted({0, len(run.times) - 1}, reverse=True)
     snapshots = {i: run.snapshot(i) for i in indices}
+    voxel_um = run.voxel_um
+    assert voxel_um is not None, "a run with snapshots has a voxel"
     field = _most_varied(view, snapshots[indices[0]])
     norm = slices.shared_norm([s[field] for s in snapshots.values()]) if field else None
     states, colours = run.states, view.colours
@@ -129,7 +131,7 @@ def _pictures(page: Page, view: View) -> None:
         snapshot = snapshots[index]
         if "bone" in snapshot and snapshot["bone"].any() and min(snapshot["bone"].shape) > 1:
             figure = bone_view.figure_bone_view(
-                snapshot, states, colours, run.voxel_um, view.moment(index)
+                snapshot, states, colours, voxel_um, view.moment(index)
             )
             _save(page, view, f"bone_{label}", figure, VIEW_CAPTION)
     for index, label in zip(reversed(indices), ("start", "end"), strict=False):
@@ -140,7 +142,7 @@ def _pictures(page: Page, view: View) -> None:
             snapshot,
             states,
             colours,
-            run.voxel_um,
+            voxel_um,
             view.moment(index),
             field,
             view.fields.get(field or "", ""),
@@ -149,7 +151,7 @@ def _pictures(page: Page, view: View) -> None:
         _save(page, view, f"slices_{label}", figure, SLICE_CAPTION)
     if len(view.fields) > 1:
         last = snapshots[indices[0]]
-        figure = slices.figure_fields(last, view.fields, run.voxel_um, view.moment(indices[0]))
+        figure = slices.figure_fields(last, view.fields, voxel_um, view.moment(indices[0]))
         caption = "Every cytokine at the end, each on its own colour scale (unit beside it)."
         _save(page, view, "cytokine_maps", figure, caption)
 
@@ -219,7 +221,7 @@ def _histomorphometry(page: Page, view: View) -> None:
         "Bouxsein 2010).",
         "note",
     )
-    times = sorted({r.time_h for r in rows})
+    times = sorted({r.time_h for r in rows if r.time_h is not None})
     symbols = list(dict.fromkeys(r.symbol for r in rows))
     found: dict[tuple[str, float | None], Row] = {(r.symbol, r.time_h): r for r in rows}
     body = []

@@ -31,7 +31,9 @@ class Series:
         ax.plot(scale(self.time), self.values)
         ax.set_xlabel(scale.label)
         ax.set_ylabel(f"{self.name} ({self.unit})")
-        return ax.get_figure(root=True)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        return figure
 
     def __len__(self) -> int:
         return len(self.time)

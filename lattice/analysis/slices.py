@@ -69,7 +69,7 @@ def figure_slices(
             if kind == "cells":
                 image = composite(snapshot, plane, states, colours)
                 _show(ax, image, plane, shape, voxel_um)
-            else:
+            elif field is not None:
                 shown = _show(ax, cut(snapshot[field], plane), plane, shape, voxel_um, norm)
                 _outline(ax, snapshot, plane, voxel_um)
             scale_bar(ax, ax.get_xlim()[1])

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def run_table(run: RunFile, every_snapshot: bool = False) -> list[Row]:
         raise InputError(
             f"{run.path} has no snapshots: set output.snapshots in the model file and run again."
         )
-    if "bone" not in run.arrays:
+    if "bone" not in run.arrays or run.voxel_um is None:
         return []
     model = loads(run.config, folder=run.folder, file=str(run.folder / "config.toml"))
     last = len(run.times) - 1
@@ -129,7 +130,7 @@ def _rows(time_h: float | None, measures: dict[str, Measure]) -> list[Row]:
 
 
 def write_morphometry(
-    path: Path | str, out: Path | str | None = None, **options: object
+    path: Path | str, out: Path | str | None = None, **options: Any
 ) -> tuple[Path, Path]:
     """Writes `morphometry_table` (same options) as ``morphometry.csv`` and ``morphometry.json``.
 

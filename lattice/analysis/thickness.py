@@ -83,7 +83,7 @@ def _radius(mask: np.ndarray, inside: np.ndarray, factor: int) -> np.ndarray:
     if mask.all():
         return np.full(inside.shape, np.inf, np.float32)
     outside = _refine(~mask) if factor == 2 else ~mask
-    radius = ndimage.distance_transform_edt(~outside).astype(np.float32)
+    radius = np.asarray(ndimage.distance_transform_edt(~outside), np.float32)
     radius[~inside] = 0
     return radius
 

@@ -80,9 +80,12 @@ def draw_marks(ax: Axes, marks: Sequence[Mark], scale: TimeScale) -> None:
     """Vertical lines where an intervention acts at moments, a band where it acts in a window."""
     for mark in marks:
         for moment in mark.moments:
-            ax.axvline(scale(moment), color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0.5)
+            ax.axvline(
+                float(scale(moment)), color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0.5
+            )
         if mark.window is not None:
-            ax.axvspan(*scale(np.array(mark.window)), color=BAND, alpha=0.35, linewidth=0, zorder=0)
+            start, stop = (float(scale(edge)) for edge in mark.window)
+            ax.axvspan(start, stop, color=BAND, alpha=0.35, linewidth=0, zorder=0)
 
 
 def marks_text(marks: Sequence[Mark]) -> str:

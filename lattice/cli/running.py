@@ -40,19 +40,18 @@ def command_resume(options: argparse.Namespace) -> int:
     from lattice import run
 
     folder = run.require_folder(options.folder)
-    return _carry(
-        lambda **hooks: run.resume(folder, until=options.until, **hooks), folder, options
-    )
+    return _carry(lambda **hooks: run.resume(folder, until=options.until, **hooks), folder, options)
 
 
 def _carry(go: Callable, folder: Path, options: argparse.Namespace) -> int:
-    limit = None if options.max_walltime is None else hours_of(options.max_walltime, "--max-walltime")
+    limit = options.max_walltime
+    seconds = None if limit is None else 3600 * hours_of(limit, "--max-walltime")
     with _stop_signals() as stop, _display(folder, options.quiet) as show:
         outcome = go(
             devices=options.devices,
             progress=show,
             stop=stop,
-            max_seconds=None if limit is None else 3600 * limit,
+            max_seconds=seconds,
         )
     for sentence in outcome.skipped:
         print(f"passed over: {sentence}", file=sys.stderr)
@@ -134,7 +133,11 @@ def _display(folder: Path, quiet: bool):
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+    )
     with Progress(*columns, TimeElapsedColumn(), Remaining(), console=Console(stderr=True)) as bar:
         task = bar.add_task("compiling the step", total=None)
 

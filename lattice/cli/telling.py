@@ -54,10 +54,13 @@ def _opened(path: Path) -> tuple[Path | None, Checkpoint | None, RunFile | None]
         return None, None, RunFile.open(path)
 
 
-def _facts(folder: Path | None, checkpoint: Checkpoint | None, run: RunFile | None) -> dict[str, Any]:
+def _facts(
+    folder: Path | None, checkpoint: Checkpoint | None, run: RunFile | None
+) -> dict[str, Any]:
     """The facts that `--json` promises, then some more."""
-    model = loads(checkpoint.config if checkpoint else run.config)
-    provenance = checkpoint.provenance if checkpoint else run.provenance
+    source = checkpoint or run
+    assert source is not None
+    model, provenance = loads(source.config), source.provenance
     last = None
     if run is not None and len(run.series_time):
         last = {"time": float(run.series_time[-1])}
@@ -66,7 +69,7 @@ def _facts(folder: Path | None, checkpoint: Checkpoint | None, run: RunFile | No
     kept = [] if folder is None else [p.name for p in reversed(list_checkpoints(folder))]
     return {
         "model": model.name,
-        "seed": checkpoint.seed if checkpoint else run.seed,
+        "seed": source.seed,
         "step": step,
         "time_h": step * model.time.step,
         "until_h": model.time.until,

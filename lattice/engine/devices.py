@@ -26,7 +26,9 @@ def mesh_of(count: int) -> Mesh | None:
     """A line of `count` devices, or None for one. Raises InputError if there are fewer."""
     available = jax.device_count()
     if not 1 <= count <= available:
-        raise InputError(f"--devices {count}: this machine has {available} device(s); ask for 1 to {available}")
+        raise InputError(
+            f"--devices {count}: this machine has {available} device(s); ask for 1 to {available}"
+        )
     if count == 1:
         return None
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
@@ -36,7 +38,8 @@ def region_of(model: Model, mesh: Mesh | None = None) -> Region:
     """The lattice of a model as the engine sees it (axes z, y, x), divided over a mesh.
 
     Raises InputError if the planes cannot be divided evenly, at least two to a device."""
-    shape, periodic = model.lattice.shape[::-1], model.lattice.periodic[::-1]
+    (nx, ny, nz), (px, py, pz) = model.lattice.shape, model.lattice.periodic
+    shape, periodic = (nz, ny, nx), (pz, py, px)
     if mesh is None:
         return Region(shape, periodic)
     count = mesh.devices.size
@@ -56,15 +59,11 @@ def partition(model: Model) -> dict[str, PartitionSpec]:
     }
 
 
-def on_slabs(
-    function: Callable, mesh: Mesh | None, inputs: tuple, outputs
-) -> Callable:
+def on_slabs(function: Callable, mesh: Mesh | None, inputs: tuple, outputs) -> Callable:
     """The function itself on one device; on a mesh, the function of each device's slab."""
     if mesh is None:
         return function
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
-    )
+    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 def place(state: Mapping[str, np.ndarray], model: Model, mesh: Mesh | None) -> dict[str, Array]:

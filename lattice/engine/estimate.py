@@ -41,6 +41,4 @@ def estimate(model: Model) -> Estimate:
     seconds = voxels * (
         solves * cytokines * FIELD_SECONDS + matchings * MATCHING_SECONDS + steps * REST_SECONDS
     )
-    return Estimate(
-        voxels * bytes_per_voxel(model), voxels * SOLVER_BYTES * cytokines, seconds
-    )
+    return Estimate(voxels * bytes_per_voxel(model), voxels * SOLVER_BYTES * cytokines, seconds)

@@ -177,7 +177,11 @@ class FieldMethod:
 
 
 def prepare(
-    model: Model, region: Region, method: FieldMethod, numbers: Numbers, bone: UInt8[Array, "Z Y X"] | None
+    model: Model,
+    region: Region,
+    method: FieldMethod,
+    numbers: Numbers,
+    bone: UInt8[Array, "Z Y X"] | None,
 ):
     """What the solver keeps between steps: a basis, or a hierarchy that depends on the bone."""
     cytokines = local_cytokines(model)
@@ -188,9 +192,7 @@ def prepare(
     factors = jnp.stack([numbers[c.in_bone] for c in cytokines])
     if bone is None:
         bone = jnp.zeros((region.planes, *region.shape[1:]), jnp.uint8)
-    return multigrid.build_hierarchy(
-        bone, factors, periodic=region.periodic, slabs=region.slabs
-    )
+    return multigrid.build_hierarchy(bone, factors, periodic=region.periodic, slabs=region.slabs)
 
 
 def solve(
@@ -205,6 +207,7 @@ def solve(
     """One solve of length `method.dt`: new fields and their budget (produced, decayed, consumed,
     made by reactions), each in concentration times voxels."""
     cytokines = local_cytokines(model)
+    assert exchange.source is not None
     diffusion = jnp.stack([numbers[c.diffusion] for c in cytokines])
     decay = jnp.stack([numbers[c.decay] for c in cytokines])
     system = _reactions(model, [c.name for c in cytokines], numbers)
@@ -246,9 +249,7 @@ def solve(
 
 def _reactions(model: Model, names: list[str], numbers: Numbers):
     """Reactions among the named cytokines in the form that `mass_action.react` takes, or None."""
-    chosen = [
-        r for r in model.reactions if all(c in names for c, _ in (*r.left, *r.right))
-    ]
+    chosen = [r for r in model.reactions if all(c in names for c, _ in (*r.left, *r.right))]
     if not chosen:
         return None
     static = tuple(

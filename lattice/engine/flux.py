@@ -116,8 +116,8 @@ def pair_hazard(
     actor, other = views[entry.actor], views[1 - entry.actor]
     if rule.kind == "move":
         assert rule.rate is not None
-        expected = numbers[rule.rate] * (dt / (6 * voxel)) * responses(
-            rule.responses, actor, numbers
+        expected = (
+            numbers[rule.rate] * (dt / (6 * voxel)) * responses(rule.responses, actor, numbers)
         )
         if rule.toward is not None:
             expected = expected * _bias(rule.toward, actor, other, numbers)
@@ -126,9 +126,6 @@ def pair_hazard(
         hazard = _rated(rule, actor, numbers, dt / 6)
     else:
         hazard = _rated(rule, actor, numbers, dt)
-    if rule.after is not None:
-        due = actor.read(Signal("age")) >= numbers[rule.after]
-        hazard = jnp.where(due, CERTAIN if rule.rate is None else hazard, 0)
     allowed = _allowed(rule, reactants, entry.products, views, actor, table, numbers)
     return entry.share * hazard * allowed
 
@@ -140,9 +137,7 @@ def site_bound(entry: Entry, numbers: Numbers, dt: float) -> Float[Array, ""] | 
     return _most(rule_of(entry), numbers) * dt
 
 
-def pair_bound(
-    entry: Entry, numbers: Numbers, dt: float, voxel: float
-) -> Float[Array, ""] | float:
+def pair_bound(entry: Entry, numbers: Numbers, dt: float, voxel: float) -> Float[Array, ""] | float:
     """A hazard that `pair_hazard` never exceeds."""
     rule = entry.rule
     if rule is None:
@@ -205,9 +200,7 @@ def shares(hazards: Sequence[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
     return [h * per_hazard for h in hazards]
 
 
-def choose(
-    hazards: Sequence[Float[Array, "..."]], uniform: Float[Array, "N"]
-) -> Int32[Array, "N"]:
+def choose(hazards: Sequence[Float[Array, "..."]], uniform: Float[Array, "N"]) -> Int32[Array, "N"]:
     """Which of the competing rules fires: its position, or their number if none does.
 
     A hazard is one number or one for each draw. The intervals of [0, 1) are laid side by side in

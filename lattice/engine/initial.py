@@ -15,11 +15,9 @@ from lattice.engine.declare import (
     shape_of,
     systemic_cytokines,
 )
-from lattice.engine.numbers import Numbers, numbers_of
+from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
-from lattice.engine.sampled import in_states
-from lattice.engine.signals import SiteView
-from lattice.kernels.random_bits import seed_words, stream_key, voxel_uniform
+from lattice.kernels.random_bits import stream_key, voxel_uniform
 from lattice.model.structure import Model
 
 PLACES = ("marrow", "surface", "bone", "everywhere")
@@ -44,9 +42,7 @@ def _shifted(array, axis, direction, wraps):
     return jax.lax.pad(array, np.uint8(0), padding)
 
 
-def places_of(
-    region: Region, bone: UInt8[Array, "Z Y X"] | None
-) -> dict[str, Array]:
+def places_of(region: Region, bone: UInt8[Array, "Z Y X"] | None) -> dict[str, Array]:
     """Masks over the slab of the places where cells are seeded and sources act."""
     shape = (region.planes, *region.shape[1:])
     every = jnp.ones(shape, bool)

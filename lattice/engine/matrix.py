@@ -47,6 +47,10 @@ def laid_and_wanted(
     builders = tuple(c for c, s in enumerate(states) if s.lays is not None)
     resorbers = tuple(c for c, s in enumerate(states) if s.resorbs is not None)
 
+    bone, faces = around.bone, around.bone_faces
+    assert bone is not None
+    assert faces is not None
+
     def work(index, carry):
         laid, wanted = carry
         listed = index < around.region.size
@@ -54,7 +58,7 @@ def laid_and_wanted(
         own = around.cells[view.index]
         if builders:
             amount = _amount([(c, states[c].lays) for c in builders], own, view, numbers)
-            free = (around.bone[view.index] == 0) & (around.bone_faces[view.index] > 0)
+            free = (bone[view.index] == 0) & (faces[view.index] > 0)
             space = jnp.maximum(MATRIX_ONE - view.matrix, 0)
             amount = jnp.where(listed & free, jnp.minimum(amount, space), 0)
             laid = laid.at[view.index].add(amount)
@@ -85,7 +89,9 @@ def _amount(rates, own, view: SiteView, numbers: Numbers) -> Int32[Array, "N"]:
 def _face_to_resorb(around: Surroundings, view: SiteView, draws: Draws):
     """The bone neighbour with least matrix, so that a started pit is finished first; among equals
     the draw decides."""
-    index, exists = view._beside
+    index, exists = view.beside
+    assert around.bone is not None
+    assert around.matrix is not None
     is_bone = (around.bone[index] != 0) & exists
     uniform = voxel_uniform(draws.fate, around.region.global_index(view.index), around.step, 1)
     turn = jnp.floor(uniform * 6).astype(jnp.int32)
@@ -143,9 +149,11 @@ def turn_to_bone(
     `around.matrix` is the matrix after this step; `was_full` tells which voxels were full before
     its contacts, so that their cells had the time to move out. A cell whose fate was to do so but
     that found no free neighbour meets the first fate that may live in bone, or is lost."""
-    cells, since = around.cells, around.since
-    full = (around.bone == 0) & was_full & (around.matrix >= MATRIX_ONE)
-    emptied = (around.bone != 0) & (around.matrix <= 0)
+    cells, since, old = around.cells, around.since, around.bone
+    assert old is not None
+    assert around.matrix is not None
+    full = (old == 0) & was_full & (around.matrix >= MATRIX_ONE)
+    emptied = (old != 0) & (around.matrix <= 0)
 
     def work(index, carry):
         cells, since = carry
@@ -166,7 +174,7 @@ def turn_to_bone(
         return cells.at[where].set(into, mode="drop"), since.at[where].set(around.step, mode="drop")
 
     cells, since = in_batches((full | emptied) & (cells != 0), capacity, work, (cells, since))
-    bone = jnp.where(full, 1, jnp.where(emptied, 0, around.bone)).astype(jnp.uint8)
+    bone = jnp.where(full, 1, jnp.where(emptied, 0, old)).astype(jnp.uint8)
     return cells, since, bone
 
 

@@ -17,8 +17,8 @@ from lattice.engine.fields import region_sum
 from lattice.engine.matrix import row_sums
 from lattice.engine.region import Region
 from lattice.engine.sampled import LOW_LIMB
-from lattice.kernels.fusion import boundary
 from lattice.kernels.counting import count_values
+from lattice.kernels.fusion import boundary
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.model.structure import EMPTY, Model
 

@@ -132,7 +132,9 @@ class Region:
         return jnp.where(exists, wrapped, index), exists
 
 
-def touching(index: Int32[Array, "N"], region: Region) -> tuple[Int32[Array, "6 N"], Bool[Array, "6 N"]]:
+def touching(
+    index: Int32[Array, "N"], region: Region
+) -> tuple[Int32[Array, "6 N"], Bool[Array, "6 N"]]:
     """Flat indices of the six face neighbours of each voxel, and which of them exist."""
     coordinates = region.coordinates(index)
     found = [

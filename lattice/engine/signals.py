@@ -90,7 +90,8 @@ class SiteView:
         return jnp.broadcast_to(around.systemic[names.index(name)], self.index.shape)
 
     @cached_property
-    def _beside(self):
+    def beside(self):
+        """Flat indices of the six face neighbours, and which of them exist."""
         return touching(self.index, self.around.region)
 
     def _neighbours(self, name: str) -> Float[Array, "N"]:
@@ -99,7 +100,7 @@ class SiteView:
             if around.bone_faces is None:
                 return jnp.zeros(self.index.shape, jnp.float32)
             return around.bone_faces[self.index].astype(jnp.float32)
-        index, exists = self._beside
+        index, exists = self.beside
         code = 0 if name == EMPTY else around.model.state_codes()[name]
         return jnp.sum((around.cells[index] == code) & exists, axis=0).astype(jnp.float32)
 

@@ -281,6 +281,8 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
     """Laying down, mineralisation, resorption, and voxels that turn to bone or marrow."""
     region, table = plan.region, plan.table
     draws = sampled.Draws(*(stream_key(state["seed"], n) for n in ("contact", "site", "fate")))
+    assert plan.model.matrix is not None
+    assert around.matrix is not None
     laid, wanted = matrix.laid_and_wanted(around, table, numbers, draws, plan.capacity)
     if consumed is not None:
         wanted = wanted + consumed

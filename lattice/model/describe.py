@@ -80,9 +80,8 @@ def _geometry(model: Model) -> str:
 
 def _time(model: Model) -> list[str]:
     t, o = model.time, model.output
-    every = {"snapshots": o.snapshots, "checkpoints": o.checkpoints}
-    written = [f"series every {duration(o.series)}"]
-    written += [f"{k} " + (f"every {duration(v)}" if v else "never") for k, v in every.items()]
+    every = {"series": o.series, "snapshots": o.snapshots, "checkpoints": o.checkpoints}
+    written = [f"{k} " + (f"every {duration(v)}" if v else "never") for k, v in every.items()]
     steps = math.ceil(t.until / t.step - 1e-9)
     return [
         f"{duration(t.until)} in {steps} steps of {duration(t.step)}; fields every "

@@ -221,7 +221,7 @@ print("imported:", [name for name in heavy if name in sys.modules], file=sys.std
 def test_help_is_instant_and_imports_nothing_heavy():
     environ = environment()
     found = subprocess.run(
-        command()[:1] + ["-c", HELP], env=environ, capture_output=True, text=True, check=True
+        [*command()[:1], "-c", HELP], env=environ, capture_output=True, text=True, check=True
     )
     assert found.stderr.strip() == "imported: []"
     for name in COMMANDS:

@@ -2,20 +2,19 @@
 
 import os
 import re
-import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lattice.cli.main import COMMANDS, main
-from lattice.engine import simulation
+from lattice.cli.main import COMMANDS
+from lattice.io.runfile import RunFile
 from lattice.model import load
-from tests.docs.blocks import ROOT, blocks_of, named_toml
-
-MADE_ELSEWHERE = {"make demo", "make test"}
-"""Commands that take minutes: only their targets are looked up."""
+from tests.docs.blocks import ROOT, blocks_of
+from tests.docs.follow_readme import MADE_ELSEWHERE
 
 SMALL = "[40, 16, 16]"
 
@@ -28,43 +27,26 @@ def data_folder() -> Path | None:
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(tmp_path):
     """A folder with the model files, in which the quickstart is a smaller cube."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     quickstart = tmp_path / "configs" / "quickstart.toml"
     text, count = re.subn(r"shape = \[.*\]", f"shape = {SMALL}", quickstart.read_text())
     assert count == 1
     quickstart.write_text(text)
-    # Lists as long as the lattice: the commands below then share one compiled step.
-    monkeypatch.setattr(simulation, "SMALLEST_CAPACITY", 2**20)
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def commands_of(text: str) -> list[list[str]]:
-    words = [shlex.split(line, comments=True) for line in text.splitlines()]
-    return [line for line in words if line]
-
-
-def test_every_command_and_example_works_in_order(workspace, capsys):
-    ran = set()
-    for number, (language, text) in enumerate(blocks_of("README.md")):
-        if language == "toml":
-            (workspace / named_toml(text, f"block{number}.toml")).write_text(text)
-        elif language == "python":
-            exec(compile(text, f"README.md, block {number}", "exec"), {})
-        else:
-            assert language == "sh", language
-            for words in commands_of(text):
-                if " ".join(words) in MADE_ELSEWHERE:
-                    continue
-                program, *arguments = words
-                assert program == "osteolattice", words
-                if arguments[0] in ("run", "resume"):
-                    arguments.append("--quiet")
-                code = main(arguments)
-                assert code == 0, f"{shlex.join(words)}: {capsys.readouterr().err}"
-                ran.add(arguments[0])
+def test_every_command_and_example_works_in_order(workspace):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.docs.follow_readme"],
+        cwd=workspace,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    ran = set(done.stdout.splitlines()[-1].split())
     assert ran == set(COMMANDS) - {"schema", "bench", "doctor"}
     for made in (
         "bone_volume.png",
@@ -78,8 +60,6 @@ def test_every_command_and_example_works_in_order(workspace, capsys):
 
 
 def assert_the_new_state_secretes(folder: Path) -> None:
-    from lattice.io.runfile import RunFile
-
     series = RunFile.open(folder).series
     assert np.max(series["osteomac"][0]) > 0
     assert series["VEGF.produced"][0][-1] > 0

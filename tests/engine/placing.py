@@ -39,9 +39,9 @@ def found(simulation: Simulation, state: str) -> set[Place]:
     return {tuple(map(int, p)) for p in np.argwhere(simulation.host_state()["cells"] == code)}
 
 
-def every(step: int, shape: Place, start: Place = (0, 0, 0)) -> list[Place]:
+def every(step: int, shape: Place) -> list[Place]:
     """A grid of places at least `step` apart, also around the ends of a periodic lattice."""
-    axes = [range(s, n - (step - 1 if s == 0 else 0), step) for s, n in zip(start, shape, strict=True)]
+    axes = [range(0, n - step + 1, step) for n in shape]
     return [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
 
 

@@ -10,7 +10,7 @@ from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.matrix import Deposit, mineralise, remove
 from lattice.engine.simulation import Simulation
 from tests.conftest import slab_of_bone, small_model
-from tests.engine.placing import every, found, with_cells, within
+from tests.engine.placing import found, with_cells, within
 
 EDGE = 36
 SURFACE = 2  # the first plane above two of bone
@@ -53,10 +53,6 @@ name = "stranded"
 [[state]]
 name = "marrow_cell"
 """
-
-
-def plane(step: int, start: int = 0) -> list[tuple[int, int, int]]:
-    return [(SURFACE, y, x) for _, y, x in every(step, (1 + step, EDGE, EDGE), (step, start, start))]
 
 
 def fates_model():

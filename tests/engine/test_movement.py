@@ -94,14 +94,12 @@ def test_walk_without_gradient(model, expected_hops):
 def test_walk_has_no_drift(model, expected_hops):
     # Walkers of one step share the order of the matchings: errors are taken over their sum.
     first = walkers(model, expected_hops)
-    start, count = positions(first), len(positions(first))
-    del start
+    count = len(positions(first))
     _, moved = displacements(first, 24)
     per_walker = moved.reshape(24, count, 3).sum(axis=0)
     error = per_walker.std(axis=0) / np.sqrt(count)
     assert np.all(np.abs(per_walker.mean(axis=0)) < 4 * error)
-    axes = [(0, 1), (0, 2), (1, 2)]
-    for a, b in axes:
+    for a, b in [(0, 1), (0, 2), (1, 2)]:
         correlation = np.corrcoef(per_walker[:, a], per_walker[:, b])[0, 1]
         assert abs(correlation) < 4 / np.sqrt(count)
 

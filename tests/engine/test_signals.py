@@ -220,8 +220,8 @@ when = [ { signal = "time", effect = "increases", half = "2 h" } ]
 """
     prefix = "rule.r.when.time"
     model = small_model(text)
-    values = {f"{prefix}.power": power, f"{prefix}.floor": limits[0], f"{prefix}.ceiling": limits[1]}
-    numbers = numbers_of(model.with_values(**values))
+    values = {"power": power, "floor": limits[0], "ceiling": limits[1]}
+    numbers = numbers_of(model.with_values(**{f"{prefix}.{k}": v for k, v in values.items()}))
     spec = Response(
         Signal("time"),
         shape,

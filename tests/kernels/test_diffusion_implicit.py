@@ -217,7 +217,7 @@ def test_no_decay_no_diffusion_and_nothing_at_all():
         0.5,
         voxel=VOXEL,
     )
-    np.testing.assert_allclose(np.asarray(new), 0.5 * source, atol=2e-4)
+    np.testing.assert_allclose(np.asarray(new), 0.5 * source, atol=1e-6)
     assert not np.asarray(new)[..., 1].any()
     assert float(budget.produced[0]) == 1.0
     assert float(budget.decayed[0]) == 0.0
@@ -263,8 +263,8 @@ def test_gradients_agree_with_finite_differences():
             jnp.exp(log_decay),
             0.5,
             voxel=VOXEL,
-            scheme="two_poles",
-            iterations=10,
+            scheme="one_pole",
+            iterations=8,
         )
         return jnp.sum(weights * new**2)
 
