@@ -13,6 +13,7 @@ Source: Briggs, Henson & McCormick, A Multigrid Tutorial (2000), chapters 3 and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from lattice.kernels.halo import (
     WHOLE,
     Slabs,
     gather_planes,
+    neighbour_planes,
     own_planes,
     slab_index,
 )
@@ -37,6 +39,7 @@ from lattice.kernels.stencil import (
     joins_planes,
     neighbour_codes,
     rounded,
+    shift,
     six_faces,
     subtract_outflow,
 )
@@ -152,19 +155,46 @@ def conductances(diffusion: Float[Array, "S"], in_bone: Float[Array, "S"], width
     return Conductance(*(jnp.tile(diffusion * kind, width) for kind in kinds))
 
 
-def fine_faces(code: UInt8[Array, "Z Y XS"], in_bone: Float[Array, "S"], grid: Grid):
-    """Conductances of the lower faces along z, y and x; 0 at an end that does not wrap."""
-    table = conductances(jnp.ones_like(in_bone), in_bone, code.shape[2] // grid.species)
+def first_coarse_faces(
+    bone: UInt8[Array, "Z Y X"], in_bone: Float[Array, "S"], grid: Grid
+) -> Faces:
+    """Conductances of the first coarse level; `grid` has the slabs after gathering.
+
+    A coarse face is made of up to four fine ones of three kinds. Their numbers, as digits to the
+    base 5, fit a byte, so that only bytes are handled at the size of the lattice; a table then
+    gives the conductance of each combination.
+    """
+    one = Grid(grid.periodic, 1, grid.slabs)
+    kind = (bone != 0).astype(jnp.uint8)
+    plane = neighbour_planes(kind, grid.slabs, grid.periodic[0])[0]
+    size = extents(kind.shape, one)
+    marrow, mixed, both = jnp.uint8(25), jnp.uint8(5), jnp.uint8(1)
     result = []
-    for axis, k in enumerate(
-        six_faces(code, table, grid, jnp.asarray(-jnp.inf, in_bone.dtype))[::2]
-    ):
-        first = lax.broadcasted_iota(jnp.int32, k.shape, axis) < (grid.species if axis == 2 else 1)
-        if axis == 0:
-            first = first & (slab_index(grid.slabs) == 0)
-        alone = extents(k.shape, grid)[axis] == 1
-        result.append(k if grid.periodic[axis] and not alone else jnp.where(first, 0, k))
+    for axis in range(3):
+        lower = shift(kind, axis, True, one, plane)
+        k = jnp.where(kind != lower, mixed, jnp.where(kind != 0, both, marrow))
+        if not grid.periodic[axis] or size[axis] == 1:
+            first = lax.broadcasted_iota(jnp.int32, k.shape, axis) == 0
+            if axis == 0:
+                first = first & (slab_index(grid.slabs) == 0)
+            k = jnp.where(first, jnp.uint8(0), k)
+        scale = 1.0
+        if size[axis] > 1:
+            k, scale = pair(k, axis, 1)[0], scale * 0.25
+        for other in range(3):
+            if other != axis and size[other] > 1:
+                low, high = pair(k, other, 1)
+                k, scale = low + high, scale * 0.5
+        rows = scale * combinations(in_bone)[k.astype(jnp.int32)]
+        result.append(rows.reshape(*k.shape[:2], -1))
     return Faces(*result)
+
+
+def combinations(in_bone: Float[Array, "S"]) -> Float[Array, "125 S"]:
+    """The sum of the conductances of n0 marrow, n1 mixed and n2 bone faces at 25 n0 + 5 n1 + n2."""
+    digits = jnp.stack(jnp.unravel_index(jnp.arange(125), (5, 5, 5)), axis=1)
+    kinds = jnp.stack([jnp.ones_like(in_bone), 2 * in_bone / (1 + in_bone), in_bone])
+    return jnp.sum(digits[:, :, None].astype(in_bone.dtype) * kinds, axis=1)
 
 
 def build_hierarchy(
@@ -182,15 +212,17 @@ def build_hierarchy(
     """
     grid = Grid(periodic, in_bone.shape[0], slabs)
     fine = neighbour_codes(bone, grid)
-    faces = fine_faces(fine, in_bone, grid)
+    level: UInt8[Array, "Z Y X"] | Faces = bone
     coarse = []
     for gather in coarsenings(bone.shape, slabs):
         if gather:
-            whole = [gather_planes(k, grid.slabs) for k in faces[:3]]
+            level = jax.tree.map(partial(gather_planes, slabs=grid.slabs), level)
             grid = replace(grid, slabs=WHOLE)
-            faces = Faces(*whole)
-        faces = coarse_faces(faces, grid)
-        coarse.append(faces)
+        if isinstance(level, Faces):
+            level = coarse_faces(level, grid)
+        else:
+            level = first_coarse_faces(level, in_bone, grid)
+        coarse.append(level)
     return Hierarchy(fine, in_bone, tuple(coarse))
 
 

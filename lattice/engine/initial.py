@@ -96,7 +96,7 @@ def initial_slab(
         state["osteoid"] = jnp.zeros((shape[0], model.matrix.stages, *shape[1:]), jnp.int32)
         mineral = jnp.where(bone != 0, MATRIX_ONE, 0).astype(jnp.int32)
         if model.matrix.initial_surface == "uniform":
-            mineral = jnp.where(places["surface"], _random_fill(region, seed, shape), mineral)
+            mineral = _uneven_surface(region, seed, bone, places["surface"], mineral)
         state["mineral"] = mineral
     for spec in declare(model):
         if spec.name not in state:
@@ -108,10 +108,14 @@ def initial_slab(
     return state
 
 
-def _random_fill(region: Region, seed: Array, shape) -> Int32[Array, "Z Y X"]:
-    """A uniform fraction of a voxel, never full."""
+def _uneven_surface(region: Region, seed: Array, bone, surface, mineral) -> Int32[Array, "Z Y X"]:
+    """Voxels on both sides of the surface hold a uniform fraction of matrix: what the marrow's side
+    gains the bone's side loses, so that the bone volume is that of the geometry in the mean."""
     stripped = region.strip(jnp.arange(region.size, dtype=jnp.int32).reshape(region.padded))
     index = region.global_index(stripped.reshape(-1))
     uniform = voxel_uniform(stream_key(seed, "initial surface"), index, 0, 0)
     fill = jnp.floor(uniform * MATRIX_ONE).astype(jnp.int32)
-    return jnp.minimum(fill, MATRIX_ONE - 1).reshape(shape)
+    fill = jnp.minimum(fill, MATRIX_ONE - 1).reshape(bone.shape)
+    beneath = (bone != 0) & (count_bone_faces(region, (bone == 0).astype(jnp.uint8)) > 0)
+    mineral = jnp.where(surface, fill, mineral)
+    return jnp.where(beneath, MATRIX_ONE - fill, mineral)
