@@ -210,8 +210,33 @@ def build_hierarchy(
     species' diffusion there (0 to 1); `periodic` is for z, y, x. Any extents. Costs about as much
     as a few sweeps of the solver, so it may be rebuilt whenever bone has changed.
     """
+    coarse = build_coarse_levels(bone, in_bone, periodic=periodic, slabs=slabs)
+    return with_finest(bone, in_bone, coarse, periodic=periodic, slabs=slabs)
+
+
+def with_finest(
+    bone: UInt8[Array, "Z Y X"],
+    in_bone: Float[Array, "S"],
+    coarse: tuple[Faces, ...],
+    *,
+    periodic: tuple[bool, bool, bool] = (False, False, False),
+    slabs: Slabs = WHOLE,
+) -> Hierarchy:
+    """The hierarchy over coarse levels that were kept; the finest takes a few byte operations."""
     grid = Grid(periodic, in_bone.shape[0], slabs)
-    fine = neighbour_codes(bone, grid)
+    return Hierarchy(neighbour_codes(bone, grid), in_bone, coarse)
+
+
+def build_coarse_levels(
+    bone: UInt8[Array, "Z Y X"],
+    in_bone: Float[Array, "S"],
+    *,
+    periodic: tuple[bool, bool, bool] = (False, False, False),
+    slabs: Slabs = WHOLE,
+) -> tuple[Faces, ...]:
+    """The part of a hierarchy that is worth keeping between steps, about 11 bytes per voxel for six
+    species."""
+    grid = Grid(periodic, in_bone.shape[0], slabs)
     level: UInt8[Array, "Z Y X"] | Faces = bone
     coarse = []
     for gather in coarsenings(bone.shape, slabs):
@@ -223,7 +248,7 @@ def build_hierarchy(
         else:
             level = first_coarse_faces(level, in_bone, grid)
         coarse.append(level)
-    return Hierarchy(fine, in_bone, tuple(coarse))
+    return tuple(coarse)
 
 
 @dataclass(frozen=True)

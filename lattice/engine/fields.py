@@ -183,16 +183,21 @@ def prepare(
     numbers: Numbers,
     bone: UInt8[Array, "Z Y X"] | None,
 ):
-    """What the solver keeps between steps: a basis, or a hierarchy that depends on the bone."""
+    """What the solver keeps between steps: a basis, or coarse levels that depend on the bone."""
     cytokines = local_cytokines(model)
     if not cytokines:
         return ()
     if method.exact:
         return diffusion_exact.build_basis(region.shape, periodic=region.periodic)
     factors = jnp.stack([numbers[c.in_bone] for c in cytokines])
-    if bone is None:
-        bone = jnp.zeros((region.planes, *region.shape[1:]), jnp.uint8)
-    return multigrid.build_hierarchy(bone, factors, periodic=region.periodic, slabs=region.slabs)
+    return multigrid.build_coarse_levels(
+        _bone_or_none(bone, region), factors, periodic=region.periodic, slabs=region.slabs
+    )
+
+
+def _bone_or_none(bone: UInt8[Array, "Z Y X"] | None, region: Region) -> UInt8[Array, "Z Y X"]:
+    """Zeros for a model that knows no bone."""
+    return jnp.zeros((region.planes, *region.shape[1:]), jnp.uint8) if bone is None else bone
 
 
 def solve(
@@ -203,6 +208,7 @@ def solve(
     numbers: Numbers,
     fields: Float[Array, "Z Y X S"],
     exchange: Exchanges,
+    bone: UInt8[Array, "Z Y X"] | None,
 ):
     """One solve of length `method.dt`: new fields and their budget (produced, decayed, consumed,
     made by reactions), each in concentration times voxels."""
@@ -227,11 +233,18 @@ def solve(
             slabs=region.slabs,
         )
     else:
+        hierarchy = multigrid.with_finest(
+            _bone_or_none(bone, region),
+            jnp.stack([numbers[c.in_bone] for c in cytokines]),
+            prepared,
+            periodic=region.periodic,
+            slabs=region.slabs,
+        )
         fields, budget = diffusion_implicit.step_implicit(
             fields,
             exchange.source,
             exchange.sink,
-            prepared,
+            hierarchy,
             diffusion,
             decay,
             method.dt,

@@ -212,6 +212,8 @@ def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due) -> State
     model, region = plan.model, plan.region
     scaled = interventions.scaled_numbers(model, numbers, due)
     state = dict(state)
+    if "mineral" in state:
+        prepared = fields.prepare(model, region, plan.method, numbers, state["bone"])
     state["x"] = _kill(model, numbers, due, state["x"])
     around = _around(plan, state)
     if local_cytokines(model) or systemic_cytokines(model):
@@ -285,7 +287,14 @@ def _solve(plan, numbers, state, around, prepared, due):
     exchange = _exchanges(plan, view, numbers, state, due)
     if local_cytokines(model):
         state["cytokines"], _ = fields.solve(
-            model, region, plan.method, prepared, numbers, state["cytokines"], exchange
+            model,
+            region,
+            plan.method,
+            prepared,
+            numbers,
+            state["cytokines"],
+            exchange,
+            state.get("bone"),
         )
     if systemic_cytokines(model):
         state["systemic"], _ = fields.solve_systemic(

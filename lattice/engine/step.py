@@ -79,16 +79,20 @@ def advance(
     """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th."""
     prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
-    def body(i, carry):
-        state, prepared = carry
+    def body(i, state):
         return one_step(plan, numbers, state, prepared, due[i])
 
-    return jax.lax.fori_loop(0, count, body, (state, prepared))[0]
+    return jax.lax.fori_loop(0, count, body, state)
 
 
-def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]):
-    """The state after one step, and what the field solver keeps."""
+def one_step(
+    plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]
+) -> State:
+    """The state after one step; `prepared` is what the field solver needs to know of the lattice."""
     state = dict(state)
+    if "osteoid" in state:
+        # Bone changes: what the solver makes of it costs less to make again than to keep.
+        prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
     scaled = interventions.scaled_numbers(plan.model, numbers, due)
     shape = state["cells"].shape
     cells, since = interventions.kill(
@@ -110,12 +114,11 @@ def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Arr
     around = _surroundings(plan, state, faces)
     around, consumed, state = _cell_part(plan, scaled, state, around)
     if "osteoid" in state:
-        state, changed = _matrix_part(plan, scaled, state, around, consumed)
-        prepared = _rebuilt(plan, numbers, state, prepared, changed)
+        state = _matrix_part(plan, scaled, state, around, consumed)
     else:
         state["cells"], state["since"] = _stripped(plan.region, around.cells, around.since)
     state["step"] = state["step"] + 1
-    return state, prepared
+    return state
 
 
 def _stripped(region: Region, *arrays: Array) -> tuple[Array, ...]:
@@ -197,7 +200,14 @@ def _one_solve(plan: Plan, numbers: Numbers, state: State, prepared, due, faces)
     budgets = []
     if local_cytokines(model):
         state["cytokines"], budget = fields.solve(
-            model, region, plan.method, prepared, numbers, state["cytokines"], exchange
+            model,
+            region,
+            plan.method,
+            prepared,
+            numbers,
+            state["cytokines"],
+            exchange,
+            state.get("bone"),
         )
         budgets.append(budget)
     if systemic_cytokines(model):
@@ -311,7 +321,6 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
         around, was_full, table, numbers, draws, plan.capacity
     )
     cells, since, phase = _stripped(region, cells, since, phase)
-    changed = jnp.any(phase != state["bone"])
     after = {
         "cells": cells,
         "since": since,
@@ -320,16 +329,4 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
         "mineral": deposit.mineral,
         "matrix_flux": matrix.add_flux(state["matrix_flux"], [laid, mineralised, removed]),
     }
-    return {**state, **after}, changed
-
-
-def _rebuilt(plan: Plan, numbers: Numbers, state: State, prepared, changed):
-    """The solver's hierarchy for the new bone, if any device has seen bone change."""
-    if plan.method.exact or not local_cytokines(plan.model):
-        return prepared
-    anywhere = fields.region_sum(changed.astype(jnp.int32), plan.region) > 0
-
-    def build(_):
-        return fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
-
-    return jax.lax.cond(anywhere, build, lambda p: p, prepared)
+    return {**state, **after}
