@@ -16,6 +16,8 @@ def command_bench(options: argparse.Namespace) -> int:
     root = Path(__file__).resolve().parents[2]
     if not (root / "benchmarks" / "cases.py").is_file():
         raise InputError(f"{root} holds no benchmarks; run `osteolattice bench` from a checkout")
+    if not 16 <= options.grid <= 1024:
+        raise InputError(f"--grid {options.grid}: write a whole number from 16 to 1024")
     prepare_jax()
     sys.path.insert(0, str(root))
     from benchmarks.cases import CASES, summary

@@ -22,6 +22,7 @@ from lattice.engine.region import Region
 from lattice.engine.signals import Surroundings
 from lattice.engine.table import Table, lower
 from lattice.kernels.counting import count_values
+from lattice.kernels.fusion import boundary
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.structure import Model
 
@@ -52,8 +53,9 @@ class Plan:
 def plan_of(model: Model, region: Region, capacity: int) -> Plan:
     """The plan for a model on a region. Time steps have been checked to divide each other."""
     time, solver = model.time, model.solver
-    exact = fields.has_constant_coefficients(model) and solver.scheme in ("auto", "exact")
-    scheme = _cheapest_scheme(model) if solver.scheme in ("auto", "exact") else solver.scheme
+    automatic = solver.scheme == "auto"
+    exact = automatic and fields.has_constant_coefficients(model)
+    scheme = _cheapest_scheme(model) if automatic else solver.scheme
     every = max(1, round(time.field_step / time.step))
     repeats = max(1, round(time.step / time.field_step))
     contacts = max(1, round(time.step / time.contact_step))
@@ -85,10 +87,8 @@ def advance(
     return jax.lax.fori_loop(0, count, body, state)
 
 
-def one_step(
-    plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]
-) -> State:
-    """The state after one step; `prepared` is what the field solver needs to know of the lattice."""
+def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]) -> State:
+    """The state after one step; `prepared` is what the field solver knows of the lattice."""
     state = dict(state)
     if "osteoid" in state:
         # Bone changes: what the solver makes of it costs less to make again than to keep.
@@ -309,11 +309,18 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
     if consumed is not None:
         wanted = wanted + consumed
     laid, wanted = _stripped(region, laid, wanted)
-    deposit = matrix.Deposit(state["osteoid"], state["mineral"])
-    deposit, mineralised = matrix.mineralise(
-        deposit, laid, numbers[plan.model.matrix.lag], plan.model.time.step
+    lag, dt = numbers[plan.model.matrix.lag], plan.model.time.step
+
+    # A unit of its own: fused with what follows, each of its results is computed anew.
+    def age(osteoid, mineral, laid, wanted, lag):
+        deposit, mineralised = matrix.mineralise(matrix.Deposit(osteoid, mineral), laid, lag, dt)
+        deposit, removed = matrix.remove(deposit, wanted)
+        return deposit.osteoid, deposit.mineral, mineralised, removed
+
+    osteoid, mineral, mineralised, removed = boundary(
+        state["step"] >= 0, age, state["osteoid"], state["mineral"], laid, wanted, lag
     )
-    deposit, removed = matrix.remove(deposit, wanted)
+    deposit = matrix.Deposit(osteoid, mineral)
     total = matrix.matrix_total(deposit.osteoid, deposit.mineral)
     was_full = around.matrix >= MATRIX_ONE
     around = replace(around, matrix=region.pad(total).reshape(-1))
