@@ -22,7 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from lattice.kernels.budget import FieldBudget, rescaled
-from lattice.kernels.fusion import always
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs, gather_planes, own_planes
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.kernels.time_scheme import mean_decay
@@ -74,21 +74,13 @@ def build_basis(
     )
 
 
-def transform(a: Float[Array, "Z Y X S"], matrices) -> Float[Array, "Z Y X S"]:
-    """Applies a matrix along each of the three axes, in full float32.
-
-    Species by species: a product over more columns is blocked otherwise, and then a species that
-    nothing touches would change the last bits of its neighbours.
-    """
+def transform(a: Float[Array, "Z Y X"], matrices) -> Float[Array, "Z Y X"]:
+    """Applies a matrix along each of the three axes, in full float32."""
     exact = lax.Precision.HIGHEST
     z, y, x = matrices
-
-    def one(a):
-        a = jnp.einsum("ai,ijk->ajk", z, a, precision=exact)
-        a = jnp.einsum("bj,ijk->ibk", y, a, precision=exact)
-        return jnp.einsum("ck,ijk->ijc", x, a, precision=exact)
-
-    return jnp.stack([one(a[..., s]) for s in range(a.shape[-1])], axis=-1)
+    a = jnp.einsum("ai,ijk->ajk", z, a, precision=exact)
+    a = jnp.einsum("bj,ijk->ibk", y, a, precision=exact)
+    return jnp.einsum("ck,ijk->ijc", x, a, precision=exact)
 
 
 def step_exact(
@@ -108,20 +100,33 @@ def step_exact(
     device, so that the bits do not depend on how many there are.
     """
     # As in `step_implicit`: never a constant of the compiler.
-    t = jnp.where(always(u), jnp.asarray(dt, u.dtype), 0)
+    true = always(u)
+    t = jnp.where(true, jnp.asarray(dt, u.dtype), 0)
     forward = tuple(v.T for v in basis.vectors)
     z, y, x = basis.values
-    laplace = (z[:, None, None] + y[:, None] + x)[..., None]
-    rate = diffusion / voxel**2 * laplace + decay
+    laplace = z[:, None, None] + y[:, None] + x
     whole_u, whole_source = gather_planes(u, slabs), gather_planes(source, slabs)
-    # The change alone is transformed: a rounding error of the transform then scales with it.
-    push = transform(whole_source, forward) - rate * transform(whole_u, forward)
-    change = own_planes(transform(t * mean_decay(rate * t) * push, basis.vectors), slabs)
+
+    def changed(u, source, d, k, t):
+        rate = d / voxel**2 * laplace + k
+        # The change alone is transformed: a rounding error of the transform then scales with it.
+        push = transform(source, forward) - rate * transform(u, forward)
+        return transform(t * mean_decay(rate * t) * push, basis.vectors)
+
+    def summed(before, made, k, t):
+        lost, weight = -jnp.expm1(-k * t), t * mean_decay(k * t)
+        return (1 - lost) * before + weight * made, lost * before + (t - weight) * made
+
+    # Species by species, each in a unit of its own: in one loop over all of them the compiler
+    # rounds by their number, and one that nothing touches would change the bits of the others.
     before, made = sum_lattice(u, slabs), sum_lattice(source, slabs)
-    lost = -jnp.expm1(-decay * t)
-    weight = t * mean_decay(decay * t)
-    new = jnp.maximum(u + change, 0)
-    after = (1 - lost) * before + weight * made
-    new = new * rescaled(after, sum_lattice(new, slabs))
-    loss = lost * before + (t - weight) * made
-    return new, FieldBudget(t * made, loss, jnp.zeros_like(made))
+    change, after, loss = [], [], []
+    for s in range(u.shape[-1]):
+        mine = (whole_u[..., s], whole_source[..., s], diffusion[s], decay[s], t)
+        change.append(boundary(true, changed, *mine))
+        end, lost = boundary(true, summed, before[s], made[s], decay[s], t)
+        after.append(end)
+        loss.append(lost)
+    new = jnp.maximum(u + own_planes(jnp.stack(change, axis=-1), slabs), 0)
+    new = new * rescaled(jnp.stack(after), sum_lattice(new, slabs))
+    return new, FieldBudget(t * made, jnp.stack(loss), jnp.zeros_like(made))

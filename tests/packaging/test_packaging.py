@@ -121,7 +121,7 @@ DISTRIBUTIONS = {"skimage": "scikit-image", "mpl_toolkits": "matplotlib"}
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
     used = set().union(*(imported(ROOT / name) for name in modules(ROOT / "lattice")))
     used |= set().union(*(imported(ROOT / name) for name in modules(ROOT / "kernels")))
-    used -= {"lattice", *sys.stdlib_module_names}
+    used -= {"lattice", "benchmarks", *sys.stdlib_module_names}
     used = {DISTRIBUTIONS.get(name, name) for name in used}
     declared = {re.split(r"[^\w-]", line)[0] for line in PROJECT["project"]["dependencies"]}
     assert used == declared
