@@ -88,7 +88,7 @@ def output_share(grid: int = 64, seed: int = 0, days: int = 4) -> dict:
     """What writing costs: a run with output at the default cadence against one without any.
 
     `overhead` is the additional share of the wall time, both after compilation."""
-    quiet = ["output.series=never", "output.snapshots=never", "output.checkpoints=never"]
+    quiet = ["output.snapshots=never", "output.checkpoints=never"]
     default = ["output.series=1 h", "output.snapshots=1 day", "output.checkpoints=1 day"]
     length = f"time.until={days} day"
     times: dict[str, list[float]] = {"with": [], "without": []}
