@@ -415,7 +415,10 @@ def _turn_to_bone(plan, numbers, x, full, emptied):
 
 
 def initial_mean(model: Model, region: Region, numbers: Numbers, seed, bone) -> State:
-    """The mean state at step 0: seeding fractions as probabilities."""
+    """The mean state at step 0: seeding fractions as probabilities.
+
+    Raises InputError for a model whose rules read ages."""
+    require_mean_field(model)
     sampled = initial_slab(model, region, numbers, seed, bone)
     places = places_of(region, bone if has_bone(model) else None)
     x = jnp.zeros((region.size, len(model.states)), jnp.float32)

@@ -91,7 +91,7 @@ def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Arr
     """The state after one step; `prepared` is what the field solver knows of the lattice."""
     state = dict(state)
     if "osteoid" in state:
-        # Bone changes: what the solver makes of it costs less to make again than to keep.
+        # Somewhere bone changes in almost every step, so nothing of it is kept for the next.
         prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
     scaled = interventions.scaled_numbers(plan.model, numbers, due)
     shape = state["cells"].shape
