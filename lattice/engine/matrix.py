@@ -41,39 +41,46 @@ def matrix_total(
 def laid_and_wanted(
     around: Surroundings, table: Table, numbers: Numbers, draws: Draws, capacity: int
 ) -> tuple[Int32[Array, "V"], Int32[Array, "V"]]:
-    """Osteoid that cells lay into their voxels, and matrix that resorbing cells want from each
-    voxel (padded slab; wants may exceed what is there)."""
+    """Osteoid that cells lay into pits beside them or into their own voxels, and matrix that
+    resorbing cells want from each voxel (padded slab; wants may exceed what is there)."""
     states = table.states
     builders = tuple(c for c, s in enumerate(states) if s.lays is not None)
     resorbers = tuple(c for c, s in enumerate(states) if s.resorbs is not None)
 
-    bone, faces = around.bone, around.bone_faces
+    bone, faces, matrix = around.bone, around.bone_faces, around.matrix
     assert bone is not None
     assert faces is not None
+    assert matrix is not None
 
     def work(index, carry):
         laid, wanted = carry
         listed = index < around.region.size
         view = around.at(index)
         own = around.cells[view.index]
+        target, found = _emptiest_bone(around, view, draws)
         if builders:
             amount = _amount([(c, states[c].lays) for c in builders], own, view, numbers)
             free = (bone[view.index] == 0) & (faces[view.index] > 0)
+            amount = jnp.where(listed & free, amount, 0)
+            # A pit that resorption has left is filled before the surface moves outward.
+            space = jnp.where(found, jnp.maximum(MATRIX_ONE - matrix[target], 0), 0)
+            refilled = jnp.minimum(amount, space)
+            laid = laid.at[target].add(refilled)
             space = jnp.maximum(MATRIX_ONE - view.matrix, 0)
-            amount = jnp.where(listed & free, jnp.minimum(amount, space), 0)
-            laid = laid.at[view.index].add(amount)
+            laid = laid.at[view.index].add(jnp.minimum(amount - refilled, space))
         if resorbers:
             amount = _amount([(c, states[c].resorbs) for c in resorbers], own, view, numbers)
             own_share = jnp.minimum(amount, view.matrix)
             wanted = wanted.at[view.index].add(jnp.where(listed, own_share, 0))
-            target, found = _face_to_resorb(around, view, draws)
             rest = jnp.where(listed & found, amount - own_share, 0)
             wanted = wanted.at[target].add(rest)
         return laid, wanted
 
     zeros = jnp.zeros(around.cells.shape, jnp.int32)
     mask = in_states(around.cells, builders + resorbers)
-    return in_batches(mask, capacity, work, (zeros, zeros))
+    laid, wanted = in_batches(mask, capacity, work, (zeros, zeros))
+    # Several cells may have filled one pit; what does not fit is not laid down.
+    return jnp.minimum(laid, jnp.maximum(MATRIX_ONE - matrix, 0)), wanted
 
 
 def _amount(rates, own, view: SiteView, numbers: Numbers) -> Int32[Array, "N"]:
@@ -86,9 +93,9 @@ def _amount(rates, own, view: SiteView, numbers: Numbers) -> Int32[Array, "N"]:
     return jnp.round(jnp.minimum(speed, float(MATRIX_ONE))).astype(jnp.int32)
 
 
-def _face_to_resorb(around: Surroundings, view: SiteView, draws: Draws):
-    """The bone neighbour with least matrix, so that a started pit is finished first; among equals
-    the draw decides."""
+def _emptiest_bone(around: Surroundings, view: SiteView, draws: Draws):
+    """The bone neighbour with least matrix, so that a started pit is finished, or filled, before
+    another is touched; among equals the draw decides."""
     index, exists = view.beside
     assert around.bone is not None
     assert around.matrix is not None

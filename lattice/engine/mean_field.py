@@ -247,11 +247,15 @@ def _contacts(plan, numbers, x, around, orders, state):
 def _around(plan: Plan, state: State) -> dict[str, Array]:
     region = plan.region
     around = {"step": state["step"]}
-    if "bone" in state:
-        around["bone"] = state["bone"].reshape(-1)
-        around["faces"] = count_bone_faces(region, state["bone"]).reshape(-1)
     if "mineral" in state:
         around["matrix"] = (state["mineral"] + jnp.sum(state["osteoid"], axis=1)).reshape(-1)
+    if "bone" in state:
+        solid = state["bone"]
+        around["bone"] = solid.reshape(-1)
+        if "matrix" in around:
+            # A voxel that turns to bone in this step is surface to the cell that moves out of it.
+            solid = jnp.where(around["matrix"].reshape(region.shape) >= FULL, jnp.uint8(1), solid)
+        around["faces"] = count_bone_faces(region, solid).reshape(-1)
     if "cytokines" in state:
         around["cytokines"] = state["cytokines"].reshape(region.size, -1)
     if "systemic" in state:

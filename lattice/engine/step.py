@@ -108,7 +108,7 @@ def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Arr
     state["cells"], state["since"] = cells.reshape(shape), since.reshape(shape)
     faces = None
     if "bone" in state:
-        faces = count_bone_faces(plan.region, state["bone"])
+        faces = count_bone_faces(plan.region, _solid(state))
     if local_cytokines(plan.model) or systemic_cytokines(plan.model):
         state = _field_part(plan, scaled, state, prepared, due, faces)
     around = _surroundings(plan, state, faces)
@@ -119,6 +119,15 @@ def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Arr
         state["cells"], state["since"] = _stripped(plan.region, around.cells, around.since)
     state["step"] = state["step"] + 1
     return state
+
+
+def _solid(state: State) -> Array:
+    """Bone, and voxels that turn to bone in this step: a cell that moves out of one finds surface
+    on the far side."""
+    if "osteoid" not in state:
+        return state["bone"]
+    full = matrix.matrix_total(state["osteoid"], state["mineral"]) >= MATRIX_ONE
+    return jnp.where(full, jnp.uint8(1), state["bone"])
 
 
 def _stripped(region: Region, *arrays: Array) -> tuple[Array, ...]:

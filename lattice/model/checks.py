@@ -112,7 +112,7 @@ def _check_compartments(model: Model, document: Document) -> None:
             key = f"reaction.{reaction.name}.equation"
             raise document.refuse(key, f"{problem}; write cytokines of one compartment")
     for rule in model.rules:
-        if rule.toward is not None and rule.toward.signal.of in systemic:
+        if rule.toward is not None and rule.toward.signal.written in systemic:
             key = f"rule.{rule.name.split('.')[0]}.toward.signal"
             problem = f'"{rule.toward.signal.of}" is systemic and has no gradient'
             raise document.refuse(key, f"{problem}; write a cytokine that is a field")

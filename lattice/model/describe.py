@@ -167,9 +167,6 @@ class _Words:
         return "".join(f", {self.response(r)}" for r in responses)
 
     def response(self, r: Response) -> str:
-        signal = str(r.signal.of) if r.signal.kind == "cytokine" else r.signal.kind
-        if r.signal.of is not None and r.signal.kind != "cytokine":
-            signal += f".{r.signal.of}"
         details = f"{r.at.rpartition('.')[2]} {self.number(r.at)}"
         power = self.model.values[r.power]
         if power != 1:
@@ -177,14 +174,15 @@ class _Words:
         floor, ceiling = self.model.values[r.floor], self.model.values[r.ceiling]
         if (floor, ceiling) not in ((0, 1), (0, math.inf)):
             details += f", factor {floor:g} to {ceiling:g}"
-        return f"{r.effect} with {signal} ({details})"
+        return f"{r.effect} with {r.signal.written} ({details})"
 
     def rule(self, r: Rule) -> Iterable[str]:
         verb = " + ".join(r.reactants) + " -> " + " + ".join(r.products)
         strength = self.number(r.rate) or f"at age {self.number(r.after)}"
         text = f"{r.name}: {verb}  {strength}{self.responses(r.responses)}"
         if r.toward is not None:
-            text += f", toward {r.toward.signal.of} (strength {self.number(r.toward.strength)})"
+            text += f", toward {r.toward.signal.written}"
+            text += f" (strength {self.number(r.toward.strength)})"
         for word in ("needs_matrix", "forbids_matrix", "consumes_matrix"):
             if getattr(r, word) is not None:
                 text += f", {word.replace('_', ' ')} {self.number(getattr(r, word))}"

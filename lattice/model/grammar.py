@@ -200,9 +200,9 @@ ARRAYS: dict[str, Record] = {
             "when": RESPONSES,
             "toward": Record(
                 {
-                    "signal": Text("A cytokine."),
+                    "signal": Text("A cytokine, neighbours.<state>, neighbours.bone or matrix."),
                     "strength": Quantity("Negative: away from it.", "2.0"),
-                    "half": Quantity("The concentration that is sensed well.", "0.01 ng/mL"),
+                    "half": Quantity("The value that is sensed well.", "0.01 ng/mL"),
                 },
                 ("signal", "strength"),
             ),

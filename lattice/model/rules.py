@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from .numbers import AmountOf, exact
-from .responses import Context, read_responses
-from .structure import EMPTY, Rule, Signal, Toward
+from .numbers import exact
+from .responses import Context, read_responses, read_signal, signal_meaning
+from .structure import EMPTY, Rule, Toward
 from .units import show
 
 __all__ = ["read_rule", "usual_carries"]
@@ -167,16 +167,20 @@ def _numbers(context: Context, key: str, kind: Kind, table: dict[str, Any]) -> d
 def _toward(context: Context, key: str, table: dict[str, Any] | None) -> Toward | None:
     if table is None:
         return None
-    cytokine = context.cytokine(table["signal"], f"{key}.signal")
+    signal = read_signal(context, table["signal"], f"{key}.signal")
+    if signal.kind not in ("cytokine", "neighbours", "matrix"):
+        problem = f"{show(table['signal'])} is the same for a cell wherever it goes"
+        fix = "write a cytokine, neighbours.<state>, neighbours.bone or matrix"
+        raise context.document.refuse(f"{key}.signal", f"{problem}; {fix}")
     # Without a half, the sensed difference is relative down to concentrations nobody measures.
     half = context.numbers.add(
         f"{key}.half",
         table.get("half", "0.000001"),
-        AmountOf(cytokine, "concentration"),
+        signal_meaning(context, signal),
         positive=True,
         default="half" not in table,
     )
     strength = context.numbers.add(
         f"{key}.strength", table["strength"], exact("number"), low=-100.0, high=100.0
     )
-    return Toward(Signal("cytokine", cytokine), strength, half)
+    return Toward(signal, strength, half)

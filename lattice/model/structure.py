@@ -112,6 +112,13 @@ class Signal:
     kind: str
     of: str | None = None
 
+    @property
+    def written(self) -> str:
+        """As the model file writes it: "TNF", "neighbours.bone", "age"."""
+        if self.kind == "cytokine":
+            return str(self.of)
+        return self.kind if self.of is None else f"{self.kind}.{self.of}"
+
 
 @dataclass(frozen=True)
 class Response:
@@ -137,7 +144,7 @@ class Response:
 @dataclass(frozen=True)
 class Toward:
     """A bias of movement: a hop from i to j is taken at (1 + tanh(strength * d)) times its rate,
-    d = (c_j - c_i) / ((c_j + c_i) / 2 + half)."""
+    d = (c_j - c_i) / ((c_j + c_i) / 2 + half), c a cytokine, a number of neighbours or matrix."""
 
     signal: Signal
     strength: Number

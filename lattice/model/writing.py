@@ -180,9 +180,8 @@ class _Writer:
         return "[" + ", ".join(self.response(r) for r in responses) + "]"
 
     def response(self, r: Response) -> str:
-        signal = r.signal.kind if r.signal.of is None else f"{r.signal.kind}.{r.signal.of}"
         keys = {
-            "signal": _text(str(r.signal.of) if r.signal.kind == "cytokine" else signal),
+            "signal": _text(r.signal.written),
             "effect": _text(r.effect),
             "shape": _text(r.shape),
             r.at.rpartition(".")[2]: self.number(r.at),
@@ -203,7 +202,7 @@ class _Writer:
             lines.append(f"when = {_lines([self.response(x) for x in r.responses])}")
         if r.toward is not None:
             toward = _inline(
-                signal=_text(str(r.toward.signal.of)),
+                signal=_text(r.toward.signal.written),
                 strength=self.number(r.toward.strength),
                 half=self.number(r.toward.half),
             )
