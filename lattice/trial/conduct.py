@@ -140,7 +140,6 @@ def jobs_of(trial: Trial, place: TrialFolder, arms: Sequence[str]) -> list[Job]:
                 program,
                 needs=needs,
                 begin=begin,
-                labels=trial.labels,
                 measures=wanted,
                 measure_only=finished,
             )

@@ -63,7 +63,6 @@ class TrialFolder:
                 "seed": trial.seed,
                 "until": trial.until,
                 "treated_from": trial.treated_from,
-                "labels": list(trial.labels),
             },
             "arms": {arm.name: essence(arm.model) for arm in trial.arms},
         }

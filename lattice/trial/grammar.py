@@ -44,7 +44,6 @@ TRIAL = Record(
         "until": TIME,
         "treated_from": TIME,
         "reference": Text("The arm that others are compared with."),
-        "labels": ListOf(TIME, 0, 16, "Times of the virtual fluorochrome labels."),
         "courses": ListOf(LABELS, doc="Series to draw over time; a list is summed."),
     },
     ("model",),

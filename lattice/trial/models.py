@@ -96,6 +96,7 @@ def essence(model: Model) -> dict[str, Any]:
         "geometry": _plain(model.geometry),
         "until": model.time.until,
         "series": model.output.series,
+        "labels": list(model.output.label_times),
         "values": model.values,
     }
 

@@ -103,9 +103,6 @@ def load_trial(
         read_finding(t, arms, {o.name for o in outcomes}, refuse)
         for t in content.get("finding", [])
     )
-    labels = [context.hours(t, f"trial.labels.{i}") for i, t in enumerate(table.get("labels", []))]
-    if any(label < begin for label in labels):
-        raise refuse("trial.labels", "a label lies before treated_from; write a later time")
     return Trial(
         name=table.get("name", Path(file).stem),
         file=file,
@@ -113,7 +110,6 @@ def load_trial(
         replicates=replicates or table.get("replicates", 8),
         until=end,
         treated_from=begin,
-        labels=tuple(sorted(labels)),
         arms=arms,
         starts=starts,
         outcomes=outcomes,
@@ -190,6 +186,9 @@ def _check_steps(models: Mapping[str, Model], begin: float, context: Context) ->
         if model.output.series is None:
             problem = f'the arm "{name}" writes no series; write output.series = "1 h" in its model'
             raise context.refuse("trial.model", problem)
+        if any(not begin <= t <= context.until for t in model.output.label_times):
+            problem = f'output.labels of the arm "{name}" lie outside the time of its treatment'
+            raise context.refuse("trial.model", f"{problem}; write times after treated_from")
 
 
 def _arms(content, table, models, context: Context) -> tuple[tuple[Arm, ...], tuple[Model, ...]]:

@@ -95,8 +95,8 @@ class Trial:
     """Arms times replicates.
 
     `starts`: the models of the common beginnings, each without the interventions that act only
-    later; empty when `treated_from` is 0. `labels`: hours of the virtual fluorochrome labels, at
-    which a snapshot is kept. `courses`: sums of series that the report draws over time."""
+    later; empty when `treated_from` is 0. `courses`: sums of series that
+    the report draws over time."""
 
     name: str
     file: str
@@ -104,7 +104,6 @@ class Trial:
     replicates: int
     until: float
     treated_from: float
-    labels: tuple[float, ...]
     arms: tuple[Arm, ...]
     starts: tuple[Model, ...]
     outcomes: tuple[Outcome, ...]

@@ -30,9 +30,8 @@ class Job:
     """A run, or the common beginning of some.
 
     `needs`: the job that has to be done before; `begin`: its folder, from which this one goes on.
-    Hours: the end `until`, the first step of the treatment `begun`, and the `labels`, at which
-    snapshots are kept. `program` stands for the compiled step. `measure_only`: the run has
-    finished, only measures are missing.
+    Hours: the end `until` and the first step of the treatment `begun`. `program` stands for the
+    compiled step. `measure_only`: the run has finished, only measures are missing.
     """
 
     key: str
@@ -44,7 +43,6 @@ class Job:
     program: str
     needs: str | None = None
     begin: Path | None = None
-    labels: tuple[float, ...] = ()
     keeps_state: bool = False
     measures: tuple[str, ...] = ()
     measure_only: bool = False
@@ -73,7 +71,7 @@ class Workshop:
             return False
         if job.measures:
             run = RunFile.open(job.folder)
-            write_measures(job.folder, measures_of(run, job.model, job.labels, job.measures))
+            write_measures(job.folder, measures_of(run, job.model, job.measures))
         return True
 
     def _simulate(self, job: Job, tell, stop) -> bool:
@@ -135,7 +133,7 @@ def _advance(simulation: Simulation, job: Job, writer: RunWriter, tell, stop) ->
     step = model.time.step
     end = math.ceil(job.until / step - 1e-6)
     every = cadence(model, model.output.series)
-    labels = {round(hours / step) for hours in job.labels}
+    labels = set() if job.keeps_state else {round(t / step) for t in model.output.label_times}
     events = {round(job.begun / step), end, *labels}
 
     def keep() -> None:
