@@ -42,7 +42,6 @@ def command_trial(options: argparse.Namespace) -> int:
     if ending.stopped is not None:
         print(f"stopped: {ending.stopped}; the same command goes on with what is missing")
         return 0
-    return 0
     from lattice.trial.report import write_report
 
     print(f"written to {folder}: trial.csv, replicates.csv, findings.csv, findings.json")
