@@ -9,7 +9,7 @@ from typing import Any
 from lattice.model.errors import InputError
 from lattice.model.kinds import did_you_mean
 from lattice.trial.grammar import TEST_KEYS
-from lattice.trial.structure import DIRECTIONS, Arm, Difference, Finding, Test
+from lattice.trial.structure import DIRECTIONS, Arm, Difference, Finding, Check
 
 __all__ = ["read_finding"]
 
@@ -48,7 +48,7 @@ class _Reader:
         self.curves = sorted({arm.curve for arm in arms if arm.curve is not None})
         self.outcomes, self.refuse, self.key = outcomes, refuse, key
 
-    def test(self, table: Mapping[str, Any]) -> Test:
+    def test(self, table: Mapping[str, Any]) -> Check:
         expect = table["expect"]
         outcomes = _listed(table["outcome"])
         for name in outcomes:
@@ -61,14 +61,14 @@ class _Reader:
             )
             differences = tuple(self._difference(n, table) for n in names)
             combine = table.get("combine", "all")
-            return Test(expect, outcomes, differences, combine, size, relative)
+            return Check(expect, outcomes, differences, combine, size, relative)
         names = self._curve(table["curve"], "curve")
         least = 2 if expect in ("rises", "falls") else 1
         if len(names) < least + (expect == "interior optimum"):
             problem = f"{len(names)} arms are too few for this; write more doses"
             raise self.refuse(f"{self.key}.curve", problem)
         others = self._curve(table["than"], "than") if "than" in table else ()
-        return Test(
+        return Check(
             expect,
             outcomes,
             tuple(self._difference(n, table) for n in names),

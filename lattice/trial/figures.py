@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import stats
 
-from lattice.analysis.slices import composite, planes_of
+from lattice.analysis.slices import composite, cut, planes_of
 from lattice.analysis.style import (
     BONE_GREY,
     INK,
@@ -222,9 +222,11 @@ def figure_slices(results: Results) -> Figure | None:
         model = results.trial.arm(name).model
         colours = state_colours(run.states, {s.name: s.color for s in model.states})
         snapshot = run.snapshot(-1)
-        plane = planes_of(next(iter(snapshot.values())).shape)[0]
+        plane = planes_of(next(iter(snapshot.values())).shape)[-1]
         image = composite(snapshot, plane, run.states, colours)
-        seen |= {s: colours[s] for s in run.states if s in colours}
+        if "cells" in snapshot:
+            present = np.unique(cut(snapshot["cells"], plane))
+            seen |= {run.states[c]: colours[run.states[c]] for c in present if c}
         height, width = (n * (run.voxel_um or 1.0) for n in image.shape[:2])
         extent = (0, width, 0, height)
         ax.imshow(image, origin="lower", extent=extent, interpolation="nearest")

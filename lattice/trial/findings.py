@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.trial.statistics import Estimate, estimate, slopes
-from lattice.trial.structure import DIRECTIONS, TRENDS, Difference, Finding, Test, Trial, Verdict
+from lattice.trial.structure import DIRECTIONS, TRENDS, Difference, Finding, Check, Trial, Verdict
 
 __all__ = ["Judged", "Line", "evaluate", "verdict_of"]
 
@@ -124,7 +124,7 @@ def _named(difference: Difference) -> str:
     return f"({text}) − ({difference.less} − {difference.less_reference})"
 
 
-def _directions(test: Test, values: Values) -> tuple[Verdict, list[Line]]:
+def _directions(test: Check, values: Values) -> tuple[Verdict, list[Line]]:
     by_arm, lines = [], []
     for difference in test.differences:
         verdicts = []
@@ -142,7 +142,7 @@ def _directions(test: Test, values: Values) -> tuple[Verdict, list[Line]]:
     return (_all if test.combine == "all" else _any)(by_arm), lines
 
 
-def _trends(test: Test, values: Values) -> tuple[Verdict, list[Line]]:
+def _trends(test: Check, values: Values) -> tuple[Verdict, list[Line]]:
     """The slope over the doses of each replicate's differences."""
     lines = []
     for outcome in test.outcomes:
@@ -155,7 +155,7 @@ def _trends(test: Test, values: Values) -> tuple[Verdict, list[Line]]:
     return _all([line.verdict for line in lines]), lines
 
 
-def _interior(test: Test, values: Values) -> tuple[Verdict, list[Line]]:
+def _interior(test: Check, values: Values) -> tuple[Verdict, list[Line]]:
     """The best inner dose has to beat both no dose (its reference) and the highest one."""
     lines = []
     for outcome in test.outcomes:
@@ -185,7 +185,7 @@ def _best_dose(
     return np.where(whole, np.array([0.0, *doses])[place], np.nan)
 
 
-def _lower_optimum(test: Test, values: Values) -> tuple[Verdict, list[Line]]:
+def _lower_optimum(test: Check, values: Values) -> tuple[Verdict, list[Line]]:
     lines = []
     for outcome in test.outcomes:
         column = values[outcome]

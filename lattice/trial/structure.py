@@ -59,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Test:
+class Check:
     """One expectation about some outcomes.
 
     `differences`: what is tested, arm by arm ("up", "down", "none"), or the points of the curve
@@ -87,7 +87,7 @@ class Finding:
     claim: str
     source: str
     doi: str
-    tests: tuple[Test, ...]
+    tests: tuple[Check, ...]
 
 
 @dataclass(frozen=True)
