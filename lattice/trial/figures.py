@@ -77,7 +77,7 @@ def figure_forest(results: Results, outcomes: Sequence[str]) -> Figure:
             if shown is None:
                 ax.text(0, place, "–", ha="center", va="center", color=MUTED)
                 continue
-            _interval(ax, place, shown)
+            _interval(ax, float(place), shown)
         ax.axvline(0, color=INK, linewidth=0.8, zorder=0)
         tidy(ax)
         ax.grid(axis="y", visible=False)

@@ -68,7 +68,7 @@ def carry_out(jobs: Sequence[Job], processes: int, show: Show, stop: Stop) -> St
 
     A job whose beginning failed fails with it. Raises OsteolatticeError for what would hit every
     run."""
-    standing = Standing(len(jobs), sum(job.work for job in jobs))
+    standing = Standing(len(jobs), sum((job.work for job in jobs), 0.0))
     waiting = list(jobs)
     processes = min(processes, len(jobs))
     if processes <= 1:
