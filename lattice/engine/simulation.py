@@ -121,14 +121,19 @@ def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, s
         bone = (bone != 0).astype(np.uint8)
     else:
         bone = None
-    structure = model.structure
+    make = _seeding(model.structure, region, mesh)
+    return make(numbers, jnp.asarray(seed_words(seed)), bone)
+
+
+@lru_cache(maxsize=32)
+def _seeding(structure: Model, region: Region, mesh: Mesh | None):
+    """The jitted seeding of a structure, for any numbers, seed and bone."""
 
     def make(numbers, words, bone):
         return initial_slab(structure, region, numbers, words, bone)
 
     inputs = (PartitionSpec(), PartitionSpec(), PartitionSpec(devices.AXIS))
-    make = jax.jit(devices.on_slabs(make, mesh, inputs, devices.partition(model)))
-    return make(numbers, jnp.asarray(seed_words(seed)), bone)
+    return jax.jit(devices.on_slabs(make, mesh, inputs, devices.partition(structure)))
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,7 @@ from typing import Any
 from lattice.model.errors import InputError
 from lattice.model.kinds import did_you_mean
 from lattice.trial.grammar import TEST_KEYS
-from lattice.trial.structure import DIRECTIONS, Arm, Difference, Finding, Check
+from lattice.trial.structure import DIRECTIONS, Arm, Check, Difference, Finding
 
 __all__ = ["read_finding"]
 

@@ -25,6 +25,8 @@ from lattice.analysis.style import (
     tidy,
 )
 from lattice.io.runfile import RunFile
+from lattice.model.errors import InputError
+from lattice.trial.outcomes import matching
 from lattice.trial.results import Comparison, Results
 from lattice.trial.statistics import CONFIDENCE
 from lattice.trial.structure import Arm, Trial
@@ -182,9 +184,9 @@ def figure_course(results: Results, patterns: tuple[str, ...]) -> Figure:
 
 def unit_of(results: Results, patterns: tuple[str, ...]) -> str:
     """The unit of a course."""
-    from lattice.trial.outcomes import matching
-
-    unit = matching(patterns, results.trial.units, "trial.courses", lambda k, p: ValueError(p))
+    unit = matching(
+        patterns, results.trial.units, "trial.courses", lambda _, problem: InputError(problem)
+    )
     return unit.replace("^3", "³").replace("^2", "²").replace("um", "µm")
 
 

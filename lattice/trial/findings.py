@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.trial.statistics import Estimate, estimate, slopes
-from lattice.trial.structure import DIRECTIONS, TRENDS, Difference, Finding, Check, Trial, Verdict
+from lattice.trial.structure import DIRECTIONS, TRENDS, Check, Difference, Finding, Trial, Verdict
 
 __all__ = ["Judged", "Line", "evaluate", "verdict_of"]
 

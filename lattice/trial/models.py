@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
 from lattice.engine.interventions import due_steps
 from lattice.model import loads
 from lattice.model.errors import InputError
@@ -78,7 +80,7 @@ def arm_model(
 def untreated(model: Model, hours: float) -> Model:
     """The model without the interventions that do not act in the first `hours`."""
     steps = round(hours / model.time.step)
-    acts = due_steps(model, 0, steps).any(axis=0)
+    acts = np.atleast_1d(due_steps(model, 0, steps).any(axis=0))
     kept = tuple(i for i, on in zip(model.interventions, acts, strict=True) if on)
     gone = {i.name for i in model.interventions} - {i.name for i in kept}
     parameters = tuple(

@@ -17,7 +17,7 @@ from lattice.model.structure import Model
 from lattice.trial.claims import read_finding
 from lattice.trial.grammar import ARM, FINDING, OUTCOME, TABLES, TRIAL
 from lattice.trial.models import arm_model, essence, fingerprint, first_change, settings, untreated
-from lattice.trial.outcomes import read_outcome
+from lattice.trial.outcomes import matching, read_outcome
 from lattice.trial.structure import Arm, Trial
 
 __all__ = ["load_trial"]
@@ -241,8 +241,6 @@ def _bare(value: Any, key: str, refuse: Refuse) -> float:
 
 def _courses(table, outcomes, found, refuse: Refuse) -> tuple[tuple[str, ...], ...]:
     """The series to draw: those that are named, or else those of the outcomes."""
-    from lattice.trial.outcomes import matching
-
     if "courses" not in table:
         return tuple(dict.fromkeys(o.series for o in outcomes if o.series))
     chosen = []

@@ -133,6 +133,7 @@ def _advance(simulation: Simulation, job: Job, writer: RunWriter, tell, stop) ->
     step = model.time.step
     end = math.ceil(job.until / step - 1e-6)
     every = cadence(model, model.output.series)
+    assert every is not None, "a trial is refused without a series"
     labels = set() if job.keeps_state else {round(t / step) for t in model.output.label_times}
     events = {round(job.begun / step), end, *labels}
 
@@ -146,7 +147,6 @@ def _advance(simulation: Simulation, job: Job, writer: RunWriter, tell, stop) ->
         if now in labels or (now == end and not job.keeps_state):
             writer.add_snapshot(simulation.time_h, simulation.host_state())
 
-    assert every is not None, "a trial is refused without a series"
     keep()
     chunk, looked = 1, time.monotonic()
     while simulation.step < end:

@@ -99,7 +99,7 @@ def test_a_shared_beginning_gives_the_bits_of_a_run_from_the_start(whole):
 
 
 def test_a_trial_without_a_shared_beginning_gives_the_same(whole, tmp_path):
-    trial, folder, _ = whole
+    _, folder, _ = whole
     alone = tiny_trial(tmp_path, ('treated_from = "6 h"\n', ""), replicates=1)
     assert alone.starts == ()
     conduct(alone, tmp_path / "out", processes=1, arms=["kill 0.6"])

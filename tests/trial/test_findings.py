@@ -7,7 +7,7 @@ import pytest
 
 from lattice.trial.findings import evaluate, verdict_of
 from lattice.trial.statistics import estimate
-from lattice.trial.structure import Difference, Finding, Check, Trial
+from lattice.trial.structure import Check, Difference, Finding, Trial
 
 NOISE = np.array([-0.1, 0.1, 0.0, 0.05, -0.05])
 WIDE = NOISE * 60
