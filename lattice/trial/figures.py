@@ -234,12 +234,14 @@ def figure_slices(results: Results) -> Figure | None:
         ax.imshow(image, origin="lower", extent=extent, interpolation="nearest")
         ax.set_title(name, fontsize=9, loc="left", color=INK)
         scale_bar(ax, width)
+    arrays = {name for _, run in found for name in run.arrays}
+    matrix = (("bone", BONE_GREY, "mineralised bone"), ("osteoid", OSTEOID_TAN, "osteoid"))
     entries = [
-        Patch(facecolor=BONE_GREY, edgecolor=MUTED, label="mineralised bone"),
-        Patch(facecolor=OSTEOID_TAN, edgecolor=MUTED, label="osteoid"),
+        *(Patch(facecolor=c, edgecolor=MUTED, label=n) for a, c, n in matrix if a in arrays),
         *(Patch(facecolor=c, edgecolor=MUTED, label=s) for s, c in seen.items()),
     ]
     figure.legend(handles=entries, loc="outside right upper", fontsize=7, frameon=False)
-    title = "Bone and cells in the middle plane at the end, first replicate of each arm"
+    what = "Bone and cells" if "bone" in arrays else "Cells"
+    title = f"{what} in the middle plane at the end, first replicate of each arm"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
