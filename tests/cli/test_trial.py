@@ -39,7 +39,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     assert not any(found[2:])
 
 
-def test_sigterm_ends_a_trial_and_the_same_command_goes_on(tmp_path):
+def test_sigterm_ends_a_trial_cleanly(tmp_path):
     # Long enough to be met in the middle of a run.
     path = write_trial(tmp_path, FEW, ('until = "14 h"', 'until = "2000 day"'))
     arguments = ["trial", path, "--out", tmp_path / "out", "--jobs", 2]
