@@ -74,7 +74,7 @@ def write_report(run_folder: Path | str) -> Path:
     _time_courses(page, view)
     _histomorphometry(page, view)
     _budgets(page, view)
-    _parameters(page, view)
+    add_parameters(page, model)
     _provenance(page, view)
     path = view.folder / "index.html"
     write_text(path, page.html())
@@ -275,10 +275,11 @@ def _at(series: Series | None, row: int) -> float | None:
     return None if series is None else float(series.values[row])
 
 
-def _parameters(page: Page, view: View) -> None:
+def add_parameters(page: Page, model: Model) -> None:
+    """A section with every number of a model and its source."""
     page.section("Parameters")
     rows = []
-    for p in view.model.parameters:
+    for p in model.parameters:
         source = escape(p.source)
         if p.doi:
             source += f' <a href="https://doi.org/{escape(p.doi, quote=True)}">{escape(p.doi)}</a>'

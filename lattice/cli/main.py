@@ -19,6 +19,7 @@ COMMANDS = {
     "check": ("lattice.cli.checking", "read a model file and print what it says"),
     "run": ("lattice.cli.running", "simulate a model file into a new run folder"),
     "resume": ("lattice.cli.running", "go on from the newest good checkpoint of a run"),
+    "trial": ("lattice.cli.trialling", "run arms times replicates and compare them; goes on"),
     "info": ("lattice.cli.telling", "tell what a run folder, run file or checkpoint holds"),
     "report": ("lattice.cli.telling", "write figures and an HTML page for a run"),
     "export": ("lattice.cli.telling", "convert a run for ParaView, napari, xarray, spreadsheets"),
@@ -91,6 +92,19 @@ def _resume(sub: argparse.ArgumentParser) -> None:
     _pace(sub)
 
 
+def _trial(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("config", metavar="CONFIG", help="a trial file (TOML)")
+    _overrides(sub)
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder (default runs/NAME); the same one goes on"
+    )
+    sub.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the cores)")
+    sub.add_argument("--replicates", type=int, metavar="N", help="runs of each arm")
+    sub.add_argument("--arms", metavar="A,B", help="run only these arms now")
+    sub.add_argument("--until", metavar="T", help='simulated time at which to end, as "35 day"')
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
+
+
 def _info(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("path", type=Path, metavar="FILE-OR-DIR")
     sub.add_argument("--digest", action="store_true", help="only the SHA-256 of the state")
@@ -126,6 +140,7 @@ _ARGUMENTS = {
     "check": _check,
     "run": _run,
     "resume": _resume,
+    "trial": _trial,
     "info": _info,
     "report": _report,
     "export": _export,
@@ -135,7 +150,7 @@ _ARGUMENTS = {
     "doctor": lambda sub: None,
 }
 
-COMPUTES = {"run", "resume", "bench"}
+COMPUTES = {"run", "resume", "trial", "bench"}
 """Commands that step a lattice, and therefore want the allocator's settings."""
 
 

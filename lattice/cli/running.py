@@ -46,7 +46,7 @@ def command_resume(options: argparse.Namespace) -> int:
 def _carry(go: Callable, folder: Path, options: argparse.Namespace) -> int:
     limit = options.max_walltime
     seconds = None if limit is None else 3600 * hours_of(limit, "--max-walltime")
-    with _stop_signals() as stop, _display(folder, options.quiet) as show:
+    with stop_signals() as stop, _display(folder, options.quiet) as show:
         outcome = go(
             devices=options.devices,
             progress=show,
@@ -76,7 +76,7 @@ def _summarise(outcome) -> None:
 
 
 @contextmanager
-def _stop_signals():
+def stop_signals():
     """SIGTERM, SIGINT and SIGUSR1 end a run with a checkpoint; a second SIGINT ends it at once."""
     received: list[str] = []
 

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
+from lattice.engine.declare import (
+    MATRIX_ONE,
+    extents,
+    has_bone,
+    local_cytokines,
+    systemic_cytokines,
+)
 from lattice.engine.fields import region_sum
 from lattice.engine.matrix import row_sums
 from lattice.engine.region import Region
@@ -109,6 +115,29 @@ def series_row(model: Model, measured: dict[str, np.ndarray]) -> dict[str, tuple
         for rule, (low, high) in zip(model.rules, measured["events"], strict=True):
             row[f"events.{rule.name}"] = (float(int(low) + int(high) * LOW_LIMB), "events")
     return row
+
+
+def series_units(model: Model) -> dict[str, str]:
+    """Name -> unit of the series that a run of this model gives, in their order, without a run."""
+    sizes = extents(model)
+    measured: dict[str, np.ndarray] = {
+        "step": np.zeros(()),
+        "counts": np.zeros(len(model.states)),
+        "cytokine_sum": np.zeros(sizes["cytokine"]),
+        "cytokine_max": np.zeros(sizes["cytokine"]),
+        "cytokine_min": np.zeros(sizes["cytokine"]),
+        "systemic": np.zeros(sizes["systemic"]),
+        "molecules": np.zeros((sizes["all_cytokines"], sizes["budget"], sizes["limb"])),
+    }
+    if has_bone(model):
+        measured["bone"] = np.zeros(1)
+    if model.matrix is not None:
+        measured |= {"osteoid": np.zeros(4), "mineral": np.zeros(4)}
+        measured["flux"] = np.zeros((sizes["flux"], sizes["limb"], 2))
+    if model.rules:
+        measured["events"] = np.zeros((sizes["rule"], sizes["limb"]))
+    row = series_row(model, measured)
+    return {name: unit for name, (_, unit) in row.items() if name != "time"}
 
 
 def _add_cytokines(model: Model, measured, voxels: int, row) -> None:

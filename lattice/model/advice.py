@@ -18,6 +18,7 @@ def advice(model: Model) -> list[str]:
         *_too_fast(model),
         *_unreached_states(model),
         *_silent_cytokines(model),
+        *_labels(model),
     ]
 
 
@@ -52,6 +53,18 @@ def _too_fast(model: Model) -> list[str]:
 def _largest_factor(model: Model, rule: Rule) -> float:
     ceilings = [model.values[r.ceiling] for r in rule.responses]
     return math.prod((c for c in ceilings if math.isfinite(c)), start=1.0)
+
+
+def _labels(model: Model) -> list[str]:
+    output, until = model.output, model.time.until
+    if output.labels is None:
+        return []
+    if model.matrix is None:
+        return ["output.labels: no state touches matrix, so that nothing takes up a label"]
+    if output.label_times[-1] > until:
+        end = duration(output.label_times[-1])
+        return [f"output.labels: the second label ends at {end}, after the end of the run"]
+    return []
 
 
 def _unreached_states(model: Model) -> list[str]:

@@ -83,10 +83,15 @@ def _time(model: Model) -> list[str]:
     every = {"series": o.series, "snapshots": o.snapshots, "checkpoints": o.checkpoints}
     written = [f"{k} " + (f"every {duration(v)}" if v else "never") for k, v in every.items()]
     steps = math.ceil(t.until / t.step - 1e-9)
+    labels = [
+        f"label {i} is taken up from {duration(begin)} for {duration(o.label_window)}"
+        for i, begin in enumerate(o.labels or (), 1)
+    ]
     return [
         f"{duration(t.until)} in {steps} steps of {duration(t.step)}; fields every "
         f"{duration(t.field_step)}, contacts every {duration(t.contact_step)}",
         ", ".join(written),
+        *labels,
     ]
 
 

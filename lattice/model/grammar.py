@@ -131,6 +131,8 @@ SECTIONS: dict[str, Record] = {
                 Text(choices=("cells", "osteoid", "mineral", "cytokines")),
                 doc="What a snapshot holds.",
             ),
+            "labels": ListOf(TIME, 2, 2, "When two fluorochrome labels begin to be given."),
+            "label_window": Quantity("How long each label is taken up; a day if not given.", "1 day"),
         }
     ),
     "solver": Record(

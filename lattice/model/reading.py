@@ -15,7 +15,7 @@ from .grammar import ARRAYS, SECTIONS, SOURCES, TOP
 from .kinds import Text, did_you_mean
 from .units import show
 
-__all__ = ["OVERRIDE", "Document", "read_file", "read_text"]
+__all__ = ["OVERRIDE", "Document", "parse_toml", "read_file", "read_text"]
 
 OVERRIDE = "--set"
 _LARGEST_FILE = 1_000_000
@@ -107,7 +107,7 @@ def _include(document: Document, path: str, chain: tuple[str, ...], seen: list[s
 
 def _add(document: Document, text: str, file: str, chain: tuple[str, ...], seen: list[str]) -> None:
     document._texts[file] = text
-    content = _parse(text, file)
+    content = parse_toml(text, file)
     refuse = _refusal(document, file)
     _check_outline(content, refuse)
     includes = content.pop("include", [])
@@ -129,7 +129,8 @@ def _refusal(document: Document, file: str) -> Callable[[str, str], InputError]:
     return refuse
 
 
-def _parse(text: str, file: str) -> dict[str, Any]:
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables of a TOML text, its numbers exact. Raises InputError that names the file."""
     # A key with very many dots takes the parser a time that grows with their square.
     if len(text) > _LARGEST_FILE or any(len(x) > _LONGEST_LINE for x in text.splitlines()):
         raise InputError(f"{file}: this is too long for a model file; write shorter lines")

@@ -200,7 +200,37 @@ def read_output(document: Document, step: Fraction) -> Output:
         if len(set(fields)) < len(fields):
             raise document.refuse("output.fields", "a field is named twice; write it once")
         others["fields"] = tuple(f for f in Output.fields if f in fields)
-    return Output(**cadence, **others)
+    return Output(**cadence, **others | _labels(document, table, step))
+
+
+def _labels(document: Document, table: dict[str, Any], step: Fraction) -> dict[str, Any]:
+    """When labels are given; windows must not overlap, and their ends are recorded."""
+    window = table.get("label_window")
+    if "labels" not in table:
+        if window is not None:
+            problem = 'without labels this key does nothing; write labels = ["26 day", "33 day"]'
+            raise document.refuse("output.label_window", f"{problem}, or remove it")
+        return {}
+    lasts = _in_steps(document, "output.label_window", window or "1 day", step)
+    first, second = (
+        _in_steps(document, f"output.labels.{i}", written, step)
+        for i, written in enumerate(table["labels"])
+    )
+    if first + lasts > second:
+        problem = "the second label begins before the first one has ended; write times further apart"
+        raise document.refuse("output.labels", f"{problem}, or a shorter label_window")
+    if "mineral" not in table.get("fields", Output.fields):
+        problem = 'labels are seen in mineral; add "mineral" to this list'
+        raise document.refuse("output.fields", problem)
+    return {"labels": (float(first), float(second)), "label_window": float(lasts)}
+
+
+def _in_steps(document: Document, key: str, written: Any, step: Fraction) -> Fraction:
+    value = _duration(document, key, written)
+    if not _divides(step, value):
+        problem = f"{show(written)} is not a multiple of time.step; write one that is"
+        raise document.refuse(key, problem)
+    return value
 
 
 def _cadence(
@@ -210,11 +240,7 @@ def _cadence(
         return None
     if key not in table:
         return float(math.ceil(usual / step) * step)
-    value = _duration(document, f"output.{key}", table[key])
-    if not _divides(step, value):
-        problem = f"{show(table[key])} is not a multiple of time.step; write one that is"
-        raise document.refuse(f"output.{key}", problem)
-    return float(value)
+    return float(_in_steps(document, f"output.{key}", table[key], step))
 
 
 def read_solver(document: Document) -> Solver:

@@ -91,6 +91,16 @@ class Output:
     precision: Literal["float32", "float16"] = "float32"
     compression: Literal["gzip", "lzf", "none"] = "gzip"
     fields: tuple[str, ...] = ("cells", "osteoid", "mineral", "cytokines")
+    labels: tuple[float, float] | None = None
+    """When two virtual fluorochrome labels begin to be given; each is taken up by the mineral that
+    is laid down in the `label_window` hours that follow. They change nothing in the simulation."""
+    label_window: float = 24.0
+
+    @property
+    def label_times(self) -> tuple[float, ...]:
+        """Hours at which mineral must be known: each label's begin and end; none without labels."""
+        begins = self.labels or ()
+        return tuple(t for begin in begins for t in (begin, begin + self.label_window))
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,9 @@ class _Writer:
             f"compression = {_text(output.compression)}",
             f"fields = {_list(output.fields)}",
         ]
+        if output.labels is not None:
+            lines.append(f"labels = {_list_of_durations(output.labels)}")
+            lines.append(f"label_window = {_duration(output.label_window)}")
         return _block("[output]", lines)
 
     def solver(self) -> str:
@@ -310,6 +313,10 @@ def _duration(hours: float) -> str:
         if count.denominator == 1 and float(exact) == hours:
             return _text(f"{count} {unit}")
     return _quantity(hours, "hour")
+
+
+def _list_of_durations(hours: Iterable[float]) -> str:
+    return "[" + ", ".join(map(_duration, hours)) + "]"
 
 
 def _quantity(value: float, unit: str) -> str:

@@ -1,0 +1,152 @@
+"""A trial from its file to its tables: which runs are missing, doing them, what they show."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lattice.engine.estimate import estimate
+from lattice.io.lock import RunLock
+from lattice.model.errors import InputError
+from lattice.model.kinds import did_you_mean
+from lattice.model.structure import Model
+from lattice.trial.folder import TrialFolder, result_of
+from lattice.trial.models import essence
+from lattice.trial.pool import Show, Stop, carry_out
+from lattice.trial.results import Results, collect
+from lattice.trial.structure import Trial
+from lattice.trial.tables import write_tables
+from lattice.trial.worker import Job
+
+__all__ = ["Ending", "conduct", "jobs_of", "processes_for"]
+
+PROCESS_BYTES = 1.2e9
+"""Memory of a process with JAX and the compilation of a step of the bone model, without arrays."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a call ended: `stopped` tells why it ended early, `failed` why runs failed."""
+
+    folder: Path
+    done: int
+    missing: int
+    failed: dict[str, str]
+    stopped: str | None
+    results: Results
+
+
+def conduct(
+    trial: Trial,
+    folder: Path,
+    *,
+    arms: Sequence[str] | None = None,
+    processes: int | None = None,
+    show: Show = lambda _: None,
+    stop: Stop = lambda: None,
+) -> Ending:
+    """Do the runs of a trial that are missing and write its tables.
+
+    Runs that have finished in this folder are kept. `arms`: only these are run now. `processes`:
+    None for as many as there are cores. Raises InputError, also for a folder of another trial,
+    StorageError, DamagedFileError.
+    """
+    names = [arm.name for arm in trial.arms]
+    for name in arms or ():
+        if name not in names:
+            raise InputError(f'--arms: there is no arm "{name}"; {did_you_mean(name, names)}')
+    place = TrialFolder(folder, trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    with RunLock(folder):
+        place.prepare()
+        jobs = jobs_of(trial, place, names if arms is None else arms)
+        count = processes_for(trial, processes)
+        standing = carry_out(jobs, count, show, stop)
+        results = collect(trial, place)
+        write_tables(results, folder)
+    missing = len(jobs) - standing.finished - len(standing.failed)
+    reason = stop() if missing else None
+    return Ending(folder, standing.finished, missing, standing.failed, reason, results)
+
+
+def processes_for(trial: Trial, asked: int | None) -> int:
+    """How many runs at a time: as asked; else one on a GPU, and on CPU one for each core that this
+    process may use and that memory has room for."""
+    if asked is not None:
+        return asked
+    if _on_gpu():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    needs = max((estimate(arm.model) for arm in trial.arms), key=lambda e: e.state_bytes)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = int(0.7 * memory / (needs.state_bytes + needs.work_bytes + PROCESS_BYTES))
+    return max(1, min(cores or 1, room))
+
+
+def _on_gpu() -> bool:
+    """Whether JAX will compute on a GPU; asked without claiming it for this process."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return "cuda" in platforms or "gpu" in platforms
+    names = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+    return any(importlib.util.find_spec(name) is not None for name in names)
+
+
+def jobs_of(trial: Trial, place: TrialFolder, arms: Sequence[str]) -> list[Job]:
+    """The jobs that are still to be done for these arms."""
+    wanted = tuple(o.measure for o in trial.outcomes if o.measure is not None)
+    jobs: dict[str, Job] = {}
+    for arm in (trial.arm(name) for name in arms):
+        program = _program(arm.model)
+        for replicate in range(trial.replicates):
+            finished = place.result(arm, replicate) is not None
+            unmeasured = set(wanted) - set(place.measures(arm, replicate))
+            if finished and not unmeasured:
+                continue
+            seed = trial.seed_of(replicate)
+            needs, begin = None, None
+            if trial.starts and not finished:
+                begin = place.start(arm.start, replicate)
+                key = f"start {arm.start}, replicate {replicate}"
+                if result_of(begin) is None:
+                    needs = key
+                    common = trial.starts[arm.start]
+                    jobs.setdefault(
+                        key,
+                        Job(
+                            key,
+                            common,
+                            seed,
+                            begin,
+                            trial.treated_from,
+                            trial.treated_from,
+                            _program(common),
+                            keeps_state=True,
+                        ),
+                    )
+            key = f"{arm.name}, replicate {replicate}"
+            jobs[key] = Job(
+                key,
+                arm.model,
+                seed,
+                place.run(arm, replicate),
+                trial.until,
+                trial.treated_from,
+                program,
+                needs=needs,
+                begin=begin,
+                measures=wanted,
+                measure_only=finished,
+            )
+    return list(jobs.values())
+
+
+def _program(model: Model) -> str:
+    """What a compiled step depends on."""
+    text = json.dumps(essence(model)["structure"], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,52 @@
+"""Measures of a finished run that are not in its series: an outcome's ``histomorphometry``.
+
+To add some: write a function of a run file and its model that returns name -> (value, unit), and
+list it with the names it gives in `MEASURERS`. A trial calls it once for each run, and only if an
+outcome asks for one of its names. The run holds a snapshot of the end and one of each of
+`model.output.label_times`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from lattice.analysis import cellular, morphometry
+from lattice.analysis.tables import snapshot_measures
+from lattice.io.runfile import RunFile
+from lattice.model.structure import Model
+
+__all__ = ["MEASURERS", "NAMES", "Measurer", "measures_of"]
+
+Measures = dict[str, tuple[float, str]]
+
+
+class Measurer(NamedTuple):
+    """A function that measures a run, and the names of what it gives."""
+
+    names: tuple[str, ...]
+    measure: Callable[[RunFile, Model], Measures]
+
+
+def _static(run: RunFile, model: Model) -> Measures:
+    """Static and cellular histomorphometry of the last snapshot."""
+    if not run.times or "bone" not in run.arrays or run.voxel_um is None:
+        return {}
+    found = snapshot_measures(run.snapshot(-1), run.states, model, run.voxel_um)
+    return {name: (float(m.value), m.unit) for name, m in found.items()}
+
+
+MEASURERS: list[Measurer] = [
+    Measurer((*morphometry.DESCRIPTIONS, *cellular.DESCRIPTIONS), _static),
+]
+
+NAMES = tuple(dict.fromkeys(name for m in MEASURERS for name in m.names))
+
+
+def measures_of(run: RunFile, model: Model, wanted: Iterable[str]) -> Measures:
+    """Everything that the measurers of the wanted names give for one run."""
+    wanted, found = set(wanted), {}
+    for measurer in MEASURERS:
+        if wanted.intersection(measurer.names):
+            found |= measurer.measure(run, model)
+    return found
