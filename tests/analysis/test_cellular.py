@@ -48,6 +48,7 @@ def test_a_slab_with_known_shares():
         "N.Ob/TV": 25 / 1e-3,
         "N.Ot/BV": 6 / bone_volume,
         "Empty lacunae": 25.0,
+        "Lacunar integrity": 75.0,
         "Apoptotic osteoblasts": 100 * 5 / 30,
     }
     assert found.keys() == expected.keys()
@@ -91,8 +92,8 @@ def test_a_role_without_states_is_left_out():
         ("preosteoblast", None),
         ("osteoclast_precursor", None),
         ("apoptotic_osteoblast", "apoptotic"),
-        ("dead_osteocyte", "lacuna"),
-        ("empty_lacuna", "lacuna"),
+        ("dead_osteocyte", "empty_lacuna"),
+        ("empty_lacuna", "empty_lacuna"),
         ("bone_lining_cell", "lining"),
         ("M1", None),
     ],
@@ -107,4 +108,4 @@ def test_roles_by_what_states_do():
     roles = roles_of_model(loads(text.replace("RANKL", "X")))
     assert roles["osteoblast"] == {"osteoblast_fresh", "osteoblast_aged"}
     assert roles["osteocyte"] == {"osteocyte"}
-    assert roles["lacuna"] == {"empty_lacuna"}
+    assert roles["empty_lacuna"] == {"empty_lacuna"}
