@@ -31,7 +31,7 @@ LEAST_APPOSITION = 0.1
 
 _STEP = 0.25  # voxels along a normal; divides a voxel, so that a straight column is summed exactly
 _OUTWARD = 2.0  # voxels: the surface lies within this distance of the voxels that are being filled
-_STRAY = 1.5  # voxels by which depth and distance from the surface may differ on one's own side
+_STRAY = 0.5  # voxels by which depth and distance from the surface may differ on one's own side
 
 DESCRIPTIONS = {
     "sLS/BS": "single-labelled surface",
@@ -82,15 +82,15 @@ def see_labels(
     area = areas(mesh) * inside_image(mesh, bone.shape)
     rays = _Rays.into(bone, mesh.corners[mesh.faces].mean(axis=1))
     reach = rays.reach((first > 0) | (second > 0))
-    thick = [voxel_um * rays.sum(field, reach) for field in (first, second, between)]
-    least = least_apposition * window_days
-    seen_first, seen_second = thick[0] >= least, thick[1] >= least
+    sums = rays.sums((first, second, between), reach)
+    least = least_apposition * window_days / voxel_um
+    seen_first, seen_second = sums[0] >= least, sums[1] >= least
     both = area * (seen_first & seen_second)
     total = float(area.sum())
     return Labels(
         float((area * (seen_first ^ seen_second)).sum() / total),
         float(both.sum() / total),
-        ratio(float((both * thick[2]).sum()), float(both.sum())),
+        voxel_um * ratio(float((both * sums[2]).sum()), float(both.sum())),
     )
 
 
@@ -122,10 +122,7 @@ class _Rays(NamedTuple):
     @classmethod
     def into(cls, bone: Fraction, origin: Float[np.ndarray, "F 3"]) -> _Rays:
         smooth = ndimage.gaussian_filter(bone.astype(np.float32), 1.5, mode="nearest")
-        slope = [
-            ndimage.map_coordinates(along, origin.T, order=1, mode="nearest")
-            for along in np.gradient(smooth)
-        ]
+        slope = [_between_centres(along, origin) for along in np.gradient(smooth)]
         inward = np.stack(slope, axis=1)
         length = np.linalg.norm(inward, axis=1, keepdims=True)
         inward /= np.maximum(length, 1e-12)
@@ -135,20 +132,25 @@ class _Rays(NamedTuple):
 
     def reach(self, marked: Bool[np.ndarray, "Z Y X"]) -> float:
         """How deep a ray must go to see every marked voxel."""
-        return float(self.depth[marked].max(initial=0)) + _STRAY
+        return float(self.depth[marked].max(initial=0)) + _OUTWARD
 
-    def sum(self, field: Fraction, reach: float) -> Float[np.ndarray, "F"]:
-        """The integral of a field along each ray, in voxels, on the ray's own side of the bone."""
-        shape = np.array(field.shape)
-        total = np.zeros(len(self.origin))
+    def sums(self, fields: Sequence[Fraction], reach: float) -> list[Float[np.ndarray, "F"]]:
+        """The integral of each field along each ray, in voxels, on the ray's own side."""
+        limit = np.array(self.depth.shape) - 0.5
+        totals = [np.zeros(len(self.origin)) for _ in fields]
+        begin = _between_centres(self.depth, self.origin)
         for s in np.arange(-_OUTWARD + _STEP / 2, reach, _STEP):
             at = self.origin + s * self.inward
-            inside = ((at > -0.5) & (at < shape - 0.5)).all(axis=1)
-            nearest = tuple(np.clip(np.rint(at).astype(np.intp), 0, shape - 1).T)
-            own_side = np.abs(self.depth[nearest] - s) <= _STRAY
-            value = ndimage.map_coordinates(field, at.T, order=1, mode="nearest")
-            total += _STEP * np.where(inside & own_side, value, 0)
-        return total
+            stray = s - _between_centres(self.depth, at) + begin
+            own_side = (stray <= _STRAY) & (stray >= -_OUTWARD)
+            seen = ((at > -0.5) & (at < limit)).all(axis=1) & own_side
+            for total, field in zip(totals, fields, strict=True):
+                total[seen] += _STEP * _between_centres(field, at[seen])
+        return totals
+
+
+def _between_centres(field: Fraction, at: Float[np.ndarray, "F 3"]) -> Float[np.ndarray, "F"]:
+    return ndimage.map_coordinates(field, at.T, order=1, mode="nearest")
 
 
 def _depth(mask: Bool[np.ndarray, "Z Y X"]) -> Float[np.ndarray, "Z Y X"]:
@@ -174,7 +176,7 @@ def wall_thickness(
     rays = _Rays.into(matrix, mesh.corners[mesh.faces].mean(axis=1))
     new = np.maximum(np.asarray(matrix, np.float32) - least, 0)
     reach = rays.reach(new > 0)
-    wall, seam = (voxel_um * rays.sum(field, reach) for field in (new, osteoid))
+    wall, seam = (voxel_um * total for total in rays.sums((new, osteoid), reach))
     weight = areas(mesh) * inside_image(mesh, matrix.shape)
     weight = weight * ((wall >= seam_um) & (seam < seam_um))
     return ratio(float((weight * wall).sum()), float(weight.sum()))

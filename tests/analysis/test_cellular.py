@@ -109,3 +109,41 @@ def test_roles_by_what_states_do():
     assert roles["osteoblast"] == {"osteoblast_fresh", "osteoblast_aged"}
     assert roles["osteocyte"] == {"osteocyte"}
     assert roles["empty_lacuna"] == {"empty_lacuna"}
+
+
+def test_roles_as_the_model_file_says():
+    """Names in no language, roles by the key: they win over deeds and names."""
+    text = model_text((4, 4, 4))
+    for old, new, role in (
+        ("osteoclast", "Zelle-3", "reversal"),
+        ("lining", "Zelle-4", "lining"),
+        ("apoptotic", "Zelle-5", "apoptotic"),
+        ("osteocyte", "Zelle-6", "osteocyte"),
+        ("M2", "Zelle-7", "efferocyte"),
+        ("osteoblast_aged", "osteoblast_aged", "none"),
+    ):
+        text = text.replace(f'name = "{old}"', f'name = "{new}"\nrole = "{role}"')
+        text = text.replace(f'into = "{old}"', f'into = "{new}"')
+    roles = roles_of_model(loads(text))
+    assert roles == {
+        "osteoblast": {"osteoblast_fresh"},
+        "osteoclast": frozenset(),
+        "reversal": {"Zelle-3"},
+        "lining": {"Zelle-4"},
+        "apoptotic": {"Zelle-5"},
+        "osteocyte": {"Zelle-6"},
+        "efferocyte": {"Zelle-7", "efferocyte"},
+        "empty_lacuna": {"empty_lacuna"},
+        "debris": frozenset(),
+    }
+
+
+def test_efferocytic_index_and_debris():
+    bone, cells, osteoid, mineral = slab()
+    cells[8, 0, :3] = 7
+    cells[8, 1, :4] = 8
+    names = (*STATES, "eater", "rest")
+    roles = roles_of_names(STATES) | {"efferocyte": {"eater"}, "debris": {"rest"}}
+    found = cellular_morphometry(bone, cells, osteoid, mineral, names, roles, 10.0, 0.01)
+    assert found["Efferocytic index"].value == pytest.approx(100 * 3 / 8)
+    assert found["N.Debris/TV"].value == pytest.approx(4 / 1e-3)
