@@ -1,7 +1,8 @@
 """All histomorphometry of a model's snapshots in one call, without files.
 
 `histomorphometry` is what tables, reports and trials share. It joins structure (`morphometry`),
-cells (`cellular`), fluorochrome labels (`labels`), matrix flux and firings of rules (`rates`).
+cells (`cellular`), fluorochrome labels (`labels`), matrix flux and firings of rules (`rates`),
+and stiffness (`stiffness`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from lattice.analysis import cellular, labels, morphometry, rates
+from lattice.analysis import cellular, labels, morphometry, rates, stiffness
 from lattice.analysis.morphometry import Measure
 from lattice.analysis.rates import Ledger
 from lattice.model.errors import InputError
@@ -20,10 +21,14 @@ Snapshot = Mapping[str, np.ndarray]
 """Arrays [z, y, x] as `lattice.io.vtkhdf.frame` makes them: "bone" (0 or 1) and, where the model
 has matrix, "cells" (codes of `Model.states`), "osteoid" and "mineral" (fractions of a voxel)."""
 
-PARTS = ("structure", "cells", "labels", "flux")
+PARTS = ("structure", "cells", "labels", "flux", "quality")
 
 DESCRIPTIONS = (
-    morphometry.DESCRIPTIONS | cellular.DESCRIPTIONS | labels.DESCRIPTIONS | rates.DESCRIPTIONS
+    morphometry.DESCRIPTIONS
+    | cellular.DESCRIPTIONS
+    | labels.DESCRIPTIONS
+    | rates.DESCRIPTIONS
+    | stiffness.DESCRIPTIONS
 )
 
 
@@ -48,7 +53,8 @@ def histomorphometry(
     W.Th is measured against the earliest ones. They are read one at a time, in their order, so the
     mapping may be a lazy one. `ledger`: columns of the run's series by name, and "time" in hours,
     all of one length. `parts`: which of `PARTS` to measure, besides volumes and surface;
-    "structure" (widths by spheres) takes seconds, the others a fraction of one. What cannot be
+    "structure" (widths by spheres) and
+    "quality" (finite elements) take seconds, the others a fraction of one. What cannot be
     measured from what is given is left out; what is not defined (a thickness of nothing) is NaN.
 
     Raises InputError for a part that does not exist, ValueError without a snapshot.
@@ -76,6 +82,8 @@ def histomorphometry(
     if ledger is not None and "flux" in parts:
         found |= rates.matrix_fluxes(ledger, found, _interval(model, ledger))
         found |= rates.corpse_measures(model, roles, ledger)
+    if "quality" in parts:
+        found |= stiffness.stiffness_measures(last["mineral"] if whole else bone)
     return found
 
 

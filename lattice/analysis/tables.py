@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lattice.analysis import morphometry
+from lattice.analysis import morphometry, stiffness
 from lattice.analysis.histomorphometry import Snapshot, describe, histomorphometry
 from lattice.analysis.morphometry import Measure
 from lattice.analysis.rates import Ledger
@@ -62,7 +62,8 @@ def morphometry_table(
         bone = values > values.min()
     else:
         bone = segment(values, threshold, largest_component=False).bone
-    return _rows(None, morphometry.morphometry(bone, float(voxel[0])))
+    measures = morphometry.morphometry(bone, float(voxel[0]))
+    return _rows(None, measures | stiffness.stiffness_measures(bone))
 
 
 def run_table(run: RunFile, every_snapshot: bool = False) -> list[Row]:
