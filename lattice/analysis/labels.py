@@ -122,7 +122,10 @@ class _Rays(NamedTuple):
     @classmethod
     def into(cls, bone: Fraction, origin: Float[np.ndarray, "F 3"]) -> _Rays:
         smooth = ndimage.gaussian_filter(bone.astype(np.float32), 1.5, mode="nearest")
-        slope = [_between_centres(along, origin) for along in np.gradient(smooth)]
+        slope = [
+            _between_centres(along, origin)
+            for along in (np.gradient(smooth, axis=i) for i in range(3))
+        ]
         inward = np.stack(slope, axis=1)
         length = np.linalg.norm(inward, axis=1, keepdims=True)
         inward /= np.maximum(length, 1e-12)
@@ -157,8 +160,8 @@ def _depth(mask: Bool[np.ndarray, "Z Y X"]) -> Float[np.ndarray, "Z Y X"]:
     """Signed distance of voxel centres from the surface, which lies half a voxel from them."""
     if mask.all() or not mask.any():
         return np.full(mask.shape, np.inf if mask.all() else -np.inf, np.float32)
-    inside = ndimage.distance_transform_edt(mask) - 0.5
-    outside = ndimage.distance_transform_edt(~mask) - 0.5
+    inside = np.asarray(ndimage.distance_transform_edt(mask)) - 0.5
+    outside = np.asarray(ndimage.distance_transform_edt(~mask)) - 0.5
     return np.where(mask, inside, -outside).astype(np.float32)
 
 
