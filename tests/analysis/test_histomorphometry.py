@@ -8,7 +8,10 @@ from lattice import run as runs
 from lattice.analysis.histomorphometry import histomorphometry
 from lattice.analysis.tables import morphometry_table
 from lattice.model import loads
+from lattice.model.advice import advice
+from lattice.model.describe import describe
 from lattice.model.errors import InputError
+from tests.conftest import small_model
 
 FORMING = """
 schema = 1
@@ -122,3 +125,40 @@ def test_volumes_sum_fractions(labelled):
     found = labelled.histomorphometry(parts=())
     share = (snapshot["osteoid"] + snapshot["mineral"]).mean(dtype=np.float64)
     assert found["BV/TV"].value == pytest.approx(100 * share, rel=1e-5)
+
+
+def test_labels_after_the_end_are_advised_against():
+    short = loads(FORMING, overrides=["time.until=3 day"])
+    assert any("after the end of the run" in sentence for sentence in advice(short))
+    assert not any("label" in sentence for sentence in advice(loads(FORMING)))
+    assert "label 2 is taken up from 4 day for 12 h" in describe(loads(FORMING))
+    moved = loads(FORMING, overrides=['output.labels=["1 day", "5 day"]'])
+    assert moved.output.labels == (24.0, 120.0)
+
+
+WORKERS = """
+[geometry]
+kind = "trabecular"
+bone_fraction = 0.25
+thickness = "50 um"
+[output]
+labels = ["3 day", "10 day"]
+[matrix]
+lag = "2 day"
+initial_surface = "uniform"
+[[state]]
+name = "worker"
+lives = "surface"
+lays = "1.5 um/day"
+when_filled = { worker = 1 }
+seeding = { where = "surface", fraction = 0.4 }
+"""
+
+
+@pytest.mark.full
+def test_labels_on_rough_trabeculae_are_near_the_exact_flux():
+    """Each cell forms for a time of its own, so sLS / 2 is a guess, as in a laboratory."""
+    model = small_model(WORKERS, shape=(32, 32, 40), step="1 h", until="14 day")
+    found = lattice.simulate(model).histomorphometry(parts=("cells", "labels", "flux"))
+    assert found["sLS/BS"].value > 20
+    assert found["BFR/BS"].value == pytest.approx(found["Mineralised/BS (exact)"].value, rel=0.15)
