@@ -39,7 +39,8 @@ DESCRIPTIONS = {
     "E.app/E.tissue": "apparent modulus along z as a share of the modulus of mineralised tissue, "
     "by voxel finite elements",
     "E.app/E.tissue (power law)": "the same from mineral volume alone, 0.885 x fraction ^ 1.89: "
-    "the middle one of three axes (Yang et al., J. Elast. 53 (1999) 125)",
+    "the middle one of three axes (Yang et al., J. Elast. 53 (1999) 125; coefficients recalled). "
+    "Its exponent lies within the 1.49 to 2.18 of Morgan et al., J. Biomech. 36 (2003) 897",
 }
 
 
