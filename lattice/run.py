@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from lattice.analysis.histomorphometry import PARTS, Measure, histomorphometry
 from lattice.analysis.series import Series
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation
 from lattice.io import provenance
@@ -67,10 +68,19 @@ class Run:
     series: dict[str, Series]
     state: dict[str, np.ndarray]
     """The last state, as declared in `lattice.engine.declare`: arrays [z, y, x]."""
+    labelled: dict[float, dict[str, np.ndarray]] = field(default_factory=dict)
+    """Hours -> snapshot, at the times of the virtual labels (`output.labels`)."""
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The last state as a run file holds it: cells, osteoid, mineral and cytokines by name."""
         return frame(self.model, self.state)
+
+    def histomorphometry(self, parts: Collection[str] = PARTS) -> dict[str, Measure]:
+        """The measures of `lattice.analysis.histomorphometry` at the end of the run."""
+        hours = next(iter(self.series.values())).time
+        ledger = {name: s.values for name, s in self.series.items()} | {"time": hours}
+        snapshots = self.labelled | {float(hours[-1]): self.snapshot()}
+        return histomorphometry(self.model, snapshots, ledger, parts=parts)
 
     @property
     def digest(self) -> str:
@@ -107,18 +117,22 @@ def simulate(
     simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
     every = cadence(model, model.output.series)
     rows = [simulation.row()]
-    end = steps_until(model)
+    end, marks = steps_until(model), label_steps(model)
+    labelled = {}
     while simulation.step < end:
-        simulation.advance(next_event(simulation.step, end, every) - simulation.step)
+        target = next_event(simulation.step, end, every, marks=marks)
+        simulation.advance(target - simulation.step)
         rows.append(simulation.row())
         check_row(rows[-1], None)
+        if target in marks:
+            labelled[simulation.time_h] = frame(model, _copied(simulation.host_state()))
     hours = np.array([row["time"][0] for row in rows])
     series = {
         name: Series(name, hours, np.array([row[name][0] for row in rows]), unit)
         for name, (_, unit) in rows[0].items()
         if name != "time"
     }
-    return Run(model, seed, series, _copied(simulation.host_state()))
+    return Run(model, seed, series, _copied(simulation.host_state()), labelled)
 
 
 def cadence(model: Model, hours: float | None) -> int | None:
@@ -126,10 +140,17 @@ def cadence(model: Model, hours: float | None) -> int | None:
     return None if hours is None else max(1, round(hours / model.time.step))
 
 
-def next_event(step: int, end: int, *cadences: int | None) -> int:
+def label_steps(model: Model) -> tuple[int, ...]:
+    """The steps at which virtual labels begin and end: a snapshot is taken there."""
+    if model.matrix is None:
+        return ()
+    return tuple(round(hours / model.time.step) for hours in model.output.label_times)
+
+
+def next_event(step: int, end: int, *cadences: int | None, marks: tuple[int, ...] = ()) -> int:
     """The first step after `step` at which something is to be written, or the end."""
     due = [every * (step // every + 1) for every in cadences if every is not None]
-    return min([end, *due])
+    return min([end, *due, *(mark for mark in marks if mark > step)])
 
 
 def check_row(row: Mapping[str, tuple[float, str]], checkpoint: Path | None) -> None:
@@ -229,6 +250,7 @@ class _Keeper:
         self.cadences = tuple(
             cadence(model, h) for h in (output.series, output.snapshots, output.checkpoints)
         )
+        self.marks = label_steps(model)
         self.last: Path | None = None
         self.row: dict[str, tuple[float, str]] = {}
 
@@ -242,7 +264,13 @@ class _Keeper:
         series, snapshot, checkpoint = (
             every is not None and (step % every == 0 or step == end) for every in self.cadences
         )
-        self.keep(series=series, snapshot=snapshot, checkpoint=checkpoint or step == end)
+        marked = step in self.marks
+        last = step == end
+        self.keep(
+            series=series or marked,
+            snapshot=snapshot or marked or (last and bool(self.marks)),
+            checkpoint=checkpoint or last,
+        )
 
     def keep(self, *, series: bool, snapshot: bool, checkpoint: bool) -> None:
         """Copy what is to be written and hand it to the thread."""
@@ -287,7 +315,8 @@ def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outco
     with keeper.writer:
         while simulation.step < end and reason is None:
             target = min(
-                next_event(simulation.step, end, *keeper.cadences), simulation.step + chunk
+                next_event(simulation.step, end, *keeper.cadences, marks=keeper.marks),
+                simulation.step + chunk,
             )
             looked = time.monotonic()
             simulation.advance(target - simulation.step)

@@ -13,11 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from lattice.analysis.morphometry import Measure, ratio
-from lattice.model.structure import Model
+from lattice.model.structure import EMPTY, ROLES, Model
 
 Roles = Mapping[str, frozenset[str]]
-
-ROLES = ("osteoblast", "osteoclast", "lining", "reversal", "osteocyte", "lacuna", "apoptotic")
 
 DESCRIPTIONS = {
     "Md.V": "mineralised volume",
@@ -34,13 +32,17 @@ DESCRIPTIONS = {
     "N.Ob/TV": "osteoblasts per tissue volume",
     "N.Ot/BV": "osteocytes per bone volume",
     "Empty lacunae": "lacunae without a living osteocyte, share of all lacunae",
+    "Lacunar integrity": "lacunae with a living osteocyte, share of all: the lacuno-canalicular "
+    "network needs living cells, which stiffness cannot see",
     "Apoptotic osteoblasts": "apoptotic cells, share of osteoblasts and apoptotic cells",
+    "Efferocytic index": "corpses inside phagocytes, share of corpses inside and free",
+    "N.Debris/TV": "corpses that nobody engulfed in time, per tissue volume",
 }
 
 
 def roles_of_names(states: Sequence[str]) -> dict[str, frozenset[str]]:
     """Roles as the states' names suggest: "osteoblast_aged" is an osteoblast, "dead_osteocyte" or
-    "empty_lacuna" an empty lacuna, "preosteoblast" neither; "apoptotic" anywhere is apoptotic."""
+    "lacuna_old" an empty lacuna, "preosteoblast" neither; "apoptotic" anywhere is apoptotic."""
     roles: dict[str, set[str]] = {role: set() for role in ROLES}
     for name in states:
         role = _role_of_name(name.lower())
@@ -52,7 +54,9 @@ def roles_of_names(states: Sequence[str]) -> dict[str, frozenset[str]]:
 def _role_of_name(name: str) -> str | None:
     gone = any(word in name for word in ("apopto", "dead", "dying"))
     if "lacuna" in name or ("osteocyte" in name and gone):
-        return "lacuna"
+        return "empty_lacuna"
+    if "necro" in name:
+        return "debris"
     if gone:
         return "apoptotic"
     if name.startswith(("pre", "pro")) or "precursor" in name or "progenitor" in name:
@@ -61,18 +65,34 @@ def _role_of_name(name: str) -> str | None:
 
 
 def roles_of_model(model: Model) -> dict[str, frozenset[str]]:
-    """Roles by what states do: those that lay matrix are osteoblasts, those that resorb it are
-    osteoclasts; the others as their names suggest."""
-    builders = {s.name for s in model.states if s.lays is not None}
-    resorbers = {s.name for s in model.states if s.resorbs is not None}
-    roles = roles_of_names([s.name for s in model.states[1:]])
-    active = builders | resorbers
-    roles = {role: names - active for role, names in roles.items()}
-    if builders:
-        roles["osteoblast"] = frozenset(builders)
-    if resorbers:
-        roles["osteoclast"] = frozenset(resorbers)
-    return roles
+    """Roles as the model file says (`role`); of states without one, by what they do: those that lay
+    matrix are osteoblasts, those that resorb it osteoclasts; of the others as their names suggest.
+    """
+    told = {s.name: s.role for s in model.states if s.role is not None}
+    silent = [s for s in model.states[1:] if s.name not in told]
+    builders = {s.name for s in silent if s.lays is not None}
+    resorbers = {s.name for s in silent if s.resorbs is not None}
+    guessed = roles_of_names([s.name for s in silent])
+    roles = {role: set(names - builders - resorbers) for role, names in guessed.items()}
+    for role, acting in (("osteoblast", builders), ("osteoclast", resorbers)):
+        roles[role] = acting or roles[role]
+    for name, role in told.items():
+        if role != "none":
+            roles[role].add(name)
+    return {role: frozenset(names) for role, names in roles.items()}
+
+
+def state_densities(
+    model: Model, cells: UInt8[np.ndarray, "Z Y X"], voxel_um: float
+) -> dict[str, Measure]:
+    """Cells of each state per tissue volume, named N.<state>/TV."""
+    counts = np.bincount(cells.ravel(), minlength=len(model.states))
+    tv = cells.size * (voxel_um / 1000.0) ** 3
+    return {
+        f"N.{state.name}/TV": Measure(int(n) / tv, "1/mm^3")
+        for state, n in zip(model.states, counts, strict=True)
+        if state.name != EMPTY
+    }
 
 
 def cellular_morphometry(
@@ -171,12 +191,18 @@ def _numbers(present, bone, volumes, voxels, voxel_um, bs) -> dict[str, Measure]
         result["N.Ob/TV"] = Measure(n["osteoblast"] / tv, "1/mm^3")
     if "osteocyte" in n:
         result["N.Ot/BV"] = Measure(ratio(n["osteocyte"], bv), "1/mm^3")
-    if "lacuna" in n:
-        lacunae = n["lacuna"] + n.get("osteocyte", 0)
-        result["Empty lacunae"] = Measure(100 * ratio(n["lacuna"], lacunae), "%")
+    if "empty_lacuna" in n:
+        lacunae = n["empty_lacuna"] + n.get("osteocyte", 0)
+        result["Empty lacunae"] = Measure(100 * ratio(n["empty_lacuna"], lacunae), "%")
+        result["Lacunar integrity"] = Measure(100 * ratio(n.get("osteocyte", 0), lacunae), "%")
     if "apoptotic" in n and "osteoblast" in n:
         share = ratio(n["apoptotic"], n["apoptotic"] + n["osteoblast"])
         result["Apoptotic osteoblasts"] = Measure(100 * share, "%")
+    if "apoptotic" in n and "efferocyte" in n:
+        share = ratio(n["efferocyte"], n["efferocyte"] + n["apoptotic"])
+        result["Efferocytic index"] = Measure(100 * share, "%")
+    if "debris" in n:
+        result["N.Debris/TV"] = Measure(n["debris"] / tv, "1/mm^3")
     return result
 
 

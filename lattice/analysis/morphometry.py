@@ -63,7 +63,7 @@ def morphometry(
     """
     fraction = _checked(bone, voxel_um)
     mask = fraction >= 0.5
-    found = _volumes(fraction, voxel_um, smoothing) | {
+    found = volumes(fraction, voxel_um, smoothing) | {
         **_spheres(mask, voxel_um, bone_border, marrow_border),
         "Conn.D": Measure(_connectivity_density(mask, voxel_um), "1/mm^3"),
     }
@@ -92,7 +92,10 @@ def ratio(numerator: float | int, denominator: float | int) -> float:
     return numerator / denominator if denominator > 0 else float("nan")
 
 
-def _volumes(fraction: np.ndarray, voxel_um: float, smoothing: float) -> dict[str, Measure]:
+def volumes(
+    fraction: Shaped[np.ndarray, "Z Y X"], voxel_um: float, smoothing: float = SMOOTHING
+) -> dict[str, Measure]:
+    """Volumes and surface of bone, and what follows from them: the measures that take no time."""
     voxel_mm3 = (voxel_um / 1000.0) ** 3
     tv = fraction.size * voxel_mm3
     bv = float(fraction.sum(dtype=np.float64)) * voxel_mm3

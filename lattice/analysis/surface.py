@@ -49,8 +49,13 @@ def surface_area(
     mesh = surface_mesh(bone, smoothing)
     if not len(mesh.faces):
         return 0.0
+    share = inside_image(mesh, bone.shape)
+    return float((areas(mesh) * share).sum() * (voxel_um / 1000.0) ** 2)
+
+
+def inside_image(mesh: Mesh, shape: tuple[int, ...]) -> Float[np.ndarray, "F"]:
+    """The share of each triangle that lies inside an image of this shape."""
     middle = mesh.corners[mesh.faces].mean(axis=1)
     # The outer layer of cubes reaches one voxel behind the last centres; half of it is image.
-    behind = (middle < 0) | (middle > np.array(bone.shape) - 1)
-    share = 0.5 ** behind.sum(axis=1)
-    return float((areas(mesh) * share).sum() * (voxel_um / 1000.0) ** 2)
+    behind = (middle < 0) | (middle > np.array(shape) - 1)
+    return 0.5 ** behind.sum(axis=1)

@@ -5,26 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lattice.analysis import cellular, morphometry
+from lattice.analysis import morphometry, stiffness
+from lattice.analysis.histomorphometry import PARTS, Snapshot, describe, histomorphometry
 from lattice.analysis.morphometry import Measure
+from lattice.analysis.rates import Ledger
 from lattice.io.images import read_image
 from lattice.io.runfile import RunFile
 from lattice.io.segmentation import segment
 from lattice.model import loads
 from lattice.model.errors import InputError
 from lattice.model.structure import Model
-
-FLUX_DESCRIPTIONS = {
-    "BFR/BS (exact)": "bone formation rate: matrix laid down in the whole run, per bone surface",
-    "BRs.R/BS (exact)": "bone resorption rate: matrix removed in the whole run, per bone surface",
-}
-DESCRIPTIONS = morphometry.DESCRIPTIONS | cellular.DESCRIPTIONS | FLUX_DESCRIPTIONS
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,8 @@ def morphometry_table(
         bone = values > values.min()
     else:
         bone = segment(values, threshold, largest_component=False).bone
-    return _rows(None, morphometry.morphometry(bone, float(voxel[0])))
+    measures = morphometry.morphometry(bone, float(voxel[0]))
+    return _rows(None, measures | stiffness.stiffness_measures(bone))
 
 
 def run_table(run: RunFile, every_snapshot: bool = False) -> list[Row]:
@@ -82,51 +80,45 @@ def run_table(run: RunFile, every_snapshot: bool = False) -> list[Row]:
     model = loads(run.config, folder=run.folder, file=str(run.folder / "config.toml"))
     last = len(run.times) - 1
     chosen = range(len(run.times)) if every_snapshot else sorted({0, last})
-    rows = []
-    for index in chosen:
-        measures = snapshot_measures(run.snapshot(index), run.states, model, run.voxel_um)
-        if index == last:
-            measures |= _exact_flux(run, measures["BS"].value)
-        rows += _rows(run.times[index], measures)
-    return rows
+    return [row for i in chosen for row in _rows(run.times[i], snapshot_measures(run, model, i))]
 
 
 def snapshot_measures(
-    snapshot: dict[str, np.ndarray], states: tuple[str, ...], model: Model, voxel_um: float
+    run: RunFile, model: Model, index: int, parts: Collection[str] = PARTS
 ) -> dict[str, Measure]:
-    """All measures of one snapshot: of bone, and of cells and osteoid where it holds them."""
-    bone = snapshot["bone"] != 0
-    whole = {"cells", "osteoid", "mineral"} <= set(snapshot)
-    if not whole:
-        return morphometry.morphometry(bone, voxel_um)
-    fraction = np.clip(snapshot["osteoid"] + snapshot["mineral"], 0, 1)
-    measures = morphometry.morphometry(fraction, voxel_um)
-    return measures | cellular.cellular_morphometry(
-        bone,
-        snapshot["cells"],
-        snapshot["osteoid"],
-        snapshot["mineral"],
-        states,
-        cellular.roles_of_model(model),
-        voxel_um,
-        measures["BS"].value,
-    )
+    """`histomorphometry` of a run's snapshot (0 is the first), with all that lies before it."""
+    snapshots, ledger = _Frames(run, index), _ledger(run, run.times[index])
+    return histomorphometry(model, snapshots, ledger, parts=parts)
 
 
-def _exact_flux(run: RunFile, bone_surface_mm2: float) -> dict[str, Measure]:
-    """Matrix formed and resorbed over the whole run, per surface and day (um3/um2/d)."""
-    days = (run.series_time[-1] - run.series_time[0]) / 24.0 if len(run.series_time) > 1 else 0.0
-    result = {}
-    for symbol, name in (("BFR/BS (exact)", "formed"), ("BRs.R/BS (exact)", "resorbed")):
-        if f"matrix.{name}" in run.series and days > 0:
-            total = run.series[f"matrix.{name}"][0]
-            rate = morphometry.ratio(1000.0 * float(total[-1] - total[0]) / days, bone_surface_mm2)
-            result[symbol] = Measure(rate, "um^3/um^2/d")
-    return result
+class _Frames(Mapping[float, Snapshot]):
+    """Snapshots of a run up to one of them, read when they are asked for."""
+
+    def __init__(self, run: RunFile, last: int) -> None:
+        self._run = run
+        self._index = {time: i for i, time in enumerate(run.times[: last + 1])}
+
+    def __getitem__(self, time: float) -> Snapshot:
+        return self._run.snapshot(self._index[time])
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+
+def _ledger(run: RunFile, until_h: float) -> Ledger | None:
+    """The columns of the series up to a time; None before there are two rows."""
+    rows = int(np.searchsorted(run.series_time, until_h * (1 + 1e-12), side="right"))
+    if rows < 2:
+        return None
+    columns = {name: values[:rows] for name, (values, _) in run.series.items()}
+    return columns | {"time": run.series_time[:rows]}
 
 
 def _rows(time_h: float | None, measures: dict[str, Measure]) -> list[Row]:
-    return [Row(time_h, name, *m, DESCRIPTIONS[name]) for name, m in measures.items()]
+    return [Row(time_h, name, *m, describe(name)) for name, m in measures.items()]
 
 
 def write_morphometry(

@@ -165,34 +165,32 @@ def _paint(radius: np.ndarray, centres: np.ndarray, mask: np.ndarray, factor: in
     order = np.lexsort((parity, r))  # ascending, so that wider spheres are laid over narrower ones
     centres, r, parity = centres[order], r[order], parity[order]
     starts = np.flatnonzero(np.r_[True, (np.diff(r) > 0) | (np.diff(parity) != 0)])
+    # No wider than the image: what reaches farther is cut off by the margin's end.
+    margin = min(int(np.ceil(r[-1] / factor)) + 1, max(mask.shape))
+    wide = np.pad(local, margin)
+    steps = np.array(wide.strides) // wide.itemsize
     for first, last in zip(starts, np.r_[starts[1:], len(r)], strict=True):
-        ball, reach = _ball(float(r[first]), centres[first] % factor, factor)
+        ball = _ball(float(r[first]), centres[first] % factor, factor, margin)
         value = np.float32(2 * r[first] / factor - 1)
-        for low in (centres[first:last] // factor - reach).tolist():
-            _lay(local, ball, low, value)
-    return np.where(mask, local, np.float32(0))
+        _lay(wide.ravel(), (centres[first:last] // factor + margin) @ steps, ball @ steps, value)
+    inner = tuple(slice(margin, margin + n) for n in mask.shape)
+    return np.where(mask, wide[inner], np.float32(0))
 
 
-def _ball(r: float, parity: np.ndarray, factor: int) -> tuple[np.ndarray, int]:
-    """Voxels, around the voxel at or below the centre, that lie nearer to it than r grid points."""
-    reach = int(np.ceil(r / factor))
-    steps = factor * np.arange(-reach, reach + 2)
-    z, y, x = ((steps - p).astype(float) ** 2 for p in parity)
-    return z[:, None, None] + y[:, None] + x < r * r - 1e-3, reach
+def _ball(r: float, parity: np.ndarray, factor: int, margin: int) -> np.ndarray:
+    """Voxels (n, 3), relative to that at or below the centre, that lie nearer to it than r grid
+    points; none farther than the margin allows."""
+    reach = min(int(np.ceil(r / factor)), margin - 1)
+    steps = np.arange(-reach, reach + 2)
+    z, y, x = ((factor * steps - p).astype(float) ** 2 for p in parity)
+    return np.argwhere(z[:, None, None] + y[:, None] + x < r * r - 1e-3) - reach
 
 
-def _lay(local: np.ndarray, ball: np.ndarray, low: list[int], value: np.float32) -> None:
-    """Writes `value` into the voxels of a ball whose lowest corner is `low`, inside the image."""
-    size = ball.shape[0]
-    z, y, x = low
-    nz, ny, nx = local.shape
-    part = ball[
-        max(0, -z) : min(size, nz - z),
-        max(0, -y) : min(size, ny - y),
-        max(0, -x) : min(size, nx - x),
-    ]
-    block = local[max(0, z) : z + size, max(0, y) : y + size, max(0, x) : x + size]
-    block[part] = value
+def _lay(flat: np.ndarray, centres: np.ndarray, ball: np.ndarray, value: np.float32) -> None:
+    """Writes `value` into the balls around all centres, some at a time."""
+    few = max(1, 2**20 // len(ball))
+    for first in range(0, len(centres), few):
+        flat[centres[first : first + few, None] + ball] = value
 
 
 def _axis(centres, widths, local, mask, factor) -> np.ndarray:

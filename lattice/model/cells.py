@@ -38,6 +38,7 @@ def read_state(context: Context, name: str, table: dict[str, Any]) -> State:
         when_stranded=when_stranded and context_state(when_stranded, f"{key}.when_stranded"),
         seeding=_seedings(context, key, table.get("seeding", [])),
         color=table.get("color"),
+        role=table.get("role"),
     )
 
 

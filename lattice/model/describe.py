@@ -150,7 +150,8 @@ class _Words:
         return f"{r.name}: {arrow.join(sides)}  forward {self.number(r.forward)}{back}"
 
     def state(self, s: State) -> Iterable[str]:
-        yield f"{s.name}: lives in {', '.join(sorted(s.lives))}"
+        counted = "" if s.role is None else f", counted as {s.role}"
+        yield f"{s.name}: lives in {', '.join(sorted(s.lives))}{counted}"
         for seeding in s.seeding:
             fraction = self.number(seeding.fraction)
             yield f"  seeded in {seeding.where} with probability {fraction}"

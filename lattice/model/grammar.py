@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .kinds import Either, Flag, Integer, ListOf, MapOf, Quantity, Record, Text
+from .structure import ROLES
 
 __all__ = ["ARRAYS", "GEOMETRY_KEYS", "SECTIONS", "SOLVER_SCHEMES", "SOURCES", "TOP"]
 
@@ -132,7 +133,9 @@ SECTIONS: dict[str, Record] = {
                 doc="What a snapshot holds.",
             ),
             "labels": ListOf(TIME, 2, 2, "When two fluorochrome labels begin to be given."),
-            "label_window": Quantity("How long each label is taken up; a day if not given.", "1 day"),
+            "label_window": Quantity(
+                "How long each label is taken up; a day if not given.", "1 day"
+            ),
         }
     ),
     "solver": Record(
@@ -183,6 +186,11 @@ ARRAYS: dict[str, Record] = {
             "when_stranded": Text("What a surface cell becomes when its surface is gone."),
             "seeding": Either((SEEDING, ListOf(SEEDING))),
             "color": Text("For pictures, such as #c03020."),
+            "role": Text(
+                "What it counts as in histomorphometry; if not given, what it does and its name "
+                "decide.",
+                (*ROLES, "none"),
+            ),
         },
         ("name",),
     ),

@@ -217,8 +217,8 @@ def _labels(document: Document, table: dict[str, Any], step: Fraction) -> dict[s
         for i, written in enumerate(table["labels"])
     )
     if first + lasts > second:
-        problem = "the second label begins before the first one has ended; write times further apart"
-        raise document.refuse("output.labels", f"{problem}, or a shorter label_window")
+        problem = "the second label begins before the first one has ended; write times further"
+        raise document.refuse("output.labels", f"{problem} apart, or a shorter label_window")
     if "mineral" not in table.get("fields", Output.fields):
         problem = 'labels are seen in mineral; add "mineral" to this list'
         raise document.refuse("output.fields", problem)

@@ -34,6 +34,21 @@ Place = Literal["marrow", "surface", "bone"]
 """Where a cell may be: any voxel that is not bone; such a voxel with bone on one of its six
 faces; inside bone."""
 
+ROLES = (
+    "osteoblast",
+    "osteoclast",
+    "lining",
+    "reversal",
+    "osteocyte",
+    "empty_lacuna",
+    "apoptotic",
+    "efferocyte",
+    "debris",
+)
+"""What a state may be to a histologist: `reversal` cells lie on eroded bone; an `empty_lacuna` is
+what a dead osteocyte leaves; `apoptotic` cells are the corpses of the osteoblast lineage;
+an `efferocyte` holds one of them; `debris` is a corpse that nobody took in time."""
+
 EMPTY = "empty"
 """The state of a voxel without a cell. Always code 0."""
 
@@ -263,6 +278,7 @@ class State:
     when_stranded: str | None = None  # what a surface cell becomes when its surface is gone
     seeding: tuple[Seeding, ...] = ()
     color: str | None = None
+    role: str | None = None  # what a histologist would call it; read by measurements alone
 
 
 @dataclass(frozen=True)
@@ -356,6 +372,7 @@ class Model:
             text="",
             name="",
             time=replace(self.time, until=0.0),
+            states=tuple(replace(s, role=None) for s in self.states),
             output=Output(None, None, None),
             geometry=Geometry(kind=self.geometry.kind),
         )

@@ -172,6 +172,8 @@ class _Writer:
             lines.append(f"seeding = {_lines(tables)}")
         if s.color is not None:
             lines.append(f"color = {_text(s.color)}")
+        if s.role is not None:
+            lines.append(f"role = {_text(s.role)}")
         return _block("[[state]]", lines)
 
     def rate(self, item: Exchange | MatrixRate) -> str:

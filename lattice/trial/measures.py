@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from lattice.analysis import cellular, morphometry
+from lattice.analysis import cellular, labels, morphometry, rates, stiffness
 from lattice.analysis.tables import snapshot_measures
 from lattice.io.runfile import RunFile
 from lattice.model.structure import Model
@@ -28,16 +28,27 @@ class Measurer(NamedTuple):
     measure: Callable[[RunFile, Model], Measures]
 
 
-def _static(run: RunFile, model: Model) -> Measures:
-    """Static and cellular histomorphometry of the last snapshot."""
-    if not run.times or "bone" not in run.arrays or run.voxel_um is None:
-        return {}
-    found = snapshot_measures(run.snapshot(-1), run.states, model, run.voxel_um)
-    return {name: (float(m.value), m.unit) for name, m in found.items()}
+def _part(part: str) -> Callable[[RunFile, Model], Measures]:
+    """One part of the histomorphometry of the last snapshot."""
+
+    def measure(run: RunFile, model: Model) -> Measures:
+        if not run.times or "bone" not in run.arrays or run.voxel_um is None:
+            return {}
+        found = snapshot_measures(run, model, len(run.times) - 1, (part,))
+        return {name: (float(m.value), m.unit) for name, m in found.items()}
+
+    return measure
 
 
 MEASURERS: list[Measurer] = [
-    Measurer((*morphometry.DESCRIPTIONS, *cellular.DESCRIPTIONS), _static),
+    Measurer(tuple(names), _part(part))
+    for part, names in (
+        ("structure", morphometry.DESCRIPTIONS),
+        ("cells", cellular.DESCRIPTIONS),
+        ("labels", labels.DESCRIPTIONS),
+        ("flux", rates.DESCRIPTIONS),
+        ("quality", stiffness.DESCRIPTIONS),
+    )
 ]
 
 NAMES = tuple(dict.fromkeys(name for m in MEASURERS for name in m.names))

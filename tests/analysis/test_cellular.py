@@ -48,6 +48,7 @@ def test_a_slab_with_known_shares():
         "N.Ob/TV": 25 / 1e-3,
         "N.Ot/BV": 6 / bone_volume,
         "Empty lacunae": 25.0,
+        "Lacunar integrity": 75.0,
         "Apoptotic osteoblasts": 100 * 5 / 30,
     }
     assert found.keys() == expected.keys()
@@ -91,8 +92,8 @@ def test_a_role_without_states_is_left_out():
         ("preosteoblast", None),
         ("osteoclast_precursor", None),
         ("apoptotic_osteoblast", "apoptotic"),
-        ("dead_osteocyte", "lacuna"),
-        ("empty_lacuna", "lacuna"),
+        ("dead_osteocyte", "empty_lacuna"),
+        ("empty_lacuna", "empty_lacuna"),
         ("bone_lining_cell", "lining"),
         ("M1", None),
     ],
@@ -107,4 +108,42 @@ def test_roles_by_what_states_do():
     roles = roles_of_model(loads(text.replace("RANKL", "X")))
     assert roles["osteoblast"] == {"osteoblast_fresh", "osteoblast_aged"}
     assert roles["osteocyte"] == {"osteocyte"}
-    assert roles["lacuna"] == {"empty_lacuna"}
+    assert roles["empty_lacuna"] == {"empty_lacuna"}
+
+
+def test_roles_as_the_model_file_says():
+    """Names in no language, roles by the key: they win over deeds and names."""
+    text = model_text((4, 4, 4))
+    for old, new, role in (
+        ("osteoclast", "Zelle-3", "reversal"),
+        ("lining", "Zelle-4", "lining"),
+        ("apoptotic", "Zelle-5", "apoptotic"),
+        ("osteocyte", "Zelle-6", "osteocyte"),
+        ("M2", "Zelle-7", "efferocyte"),
+        ("osteoblast_aged", "osteoblast_aged", "none"),
+    ):
+        text = text.replace(f'name = "{old}"', f'name = "{new}"\nrole = "{role}"')
+        text = text.replace(f'into = "{old}"', f'into = "{new}"')
+    roles = roles_of_model(loads(text))
+    assert roles == {
+        "osteoblast": {"osteoblast_fresh"},
+        "osteoclast": frozenset(),
+        "reversal": {"Zelle-3"},
+        "lining": {"Zelle-4"},
+        "apoptotic": {"Zelle-5"},
+        "osteocyte": {"Zelle-6"},
+        "efferocyte": {"Zelle-7", "efferocyte"},
+        "empty_lacuna": {"empty_lacuna"},
+        "debris": frozenset(),
+    }
+
+
+def test_efferocytic_index_and_debris():
+    bone, cells, osteoid, mineral = slab()
+    cells[8, 0, :3] = 7
+    cells[8, 1, :4] = 8
+    names = (*STATES, "eater", "rest")
+    roles = roles_of_names(STATES) | {"efferocyte": {"eater"}, "debris": {"rest"}}
+    found = cellular_morphometry(bone, cells, osteoid, mineral, names, roles, 10.0, 0.01)
+    assert found["Efferocytic index"].value == pytest.approx(100 * 3 / 8)
+    assert found["N.Debris/TV"].value == pytest.approx(4 / 1e-3)
