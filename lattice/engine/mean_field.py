@@ -346,7 +346,8 @@ def _exchanges(plan, view: MeanView, numbers, state, due) -> fields.Exchanges:
     if systemic:
         # The same everywhere: the mean of a response is its value in any voxel.
         basal = [
-            numbers[c.production] * jnp.mean(jnp.asarray(responses(c.production_when, view, numbers)))
+            numbers[c.production]
+            * jnp.mean(jnp.asarray(responses(c.production_when, view, numbers)))
             for c in systemic_cytokines(model)
         ]
         totals[0] = totals[0] + jnp.stack(basal)

@@ -31,7 +31,9 @@ class Simulation:
     """The sampled reading of a model.
 
     `bone` is the geometry as uint8 [z, y, x] (None: no bone anywhere); `state` goes on from host
-    arrays, as a checkpoint holds them, instead of seeding afresh. Raises InputError when the
+    arrays, as a checkpoint holds them, instead of seeding afresh; `capacity` is the least room in
+    the lists of active voxels: with the `capacity` that an earlier simulation of this structure has
+    reached, nothing is compiled anew. Raises InputError when the
     lattice cannot be shared by `device_count` devices, ValueError when `bone` has not the
     lattice's shape.
     """
@@ -44,6 +46,7 @@ class Simulation:
         *,
         device_count: int = 1,
         state: Mapping[str, np.ndarray] | None = None,
+        capacity: int = 0,
     ) -> None:
         self.model, self.seed = model, seed
         self.mesh = devices.mesh_of(device_count)
@@ -53,7 +56,12 @@ class Simulation:
             self.state = _seeded(model, self.region, self.mesh, self.numbers, seed, bone)
         else:
             self.state = devices.place(state, model, self.mesh)
-        self._capacity = 0
+        self._capacity = min(capacity, self.region.size)
+
+    @property
+    def capacity(self) -> int:
+        """Room in the lists of active voxels; it changes speed alone."""
+        return self._capacity
 
     @property
     def step(self) -> int:
@@ -113,14 +121,19 @@ def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, s
         bone = (bone != 0).astype(np.uint8)
     else:
         bone = None
-    structure = model.structure
+    make = _initial(model.structure, region, mesh)
+    return make(numbers, jnp.asarray(seed_words(seed)), bone)
+
+
+@lru_cache(maxsize=32)
+def _initial(structure: Model, region: Region, mesh: Mesh | None):
+    """The jitted start: numbers, words of the seed and bone give the state at step 0."""
 
     def make(numbers, words, bone):
         return initial_slab(structure, region, numbers, words, bone)
 
     inputs = (PartitionSpec(), PartitionSpec(), PartitionSpec(devices.AXIS))
-    make = jax.jit(devices.on_slabs(make, mesh, inputs, devices.partition(model)))
-    return make(numbers, jnp.asarray(seed_words(seed)), bone)
+    return jax.jit(devices.on_slabs(make, mesh, inputs, devices.partition(structure)))
 
 
 @lru_cache(maxsize=32)

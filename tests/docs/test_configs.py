@@ -10,7 +10,13 @@ from lattice.run import bone_of
 from tests.docs.blocks import ROOT
 from tests.docs.test_readme import data_folder
 
-CONFIGS = sorted(p.name for p in (ROOT / "configs").glob("*.toml"))
+RUNNABLE = ("", "oracles")
+"""Folders of configs/ whose files are models; the others hold pieces of models, and screenings."""
+CONFIGS = sorted(
+    str(p.relative_to(ROOT / "configs"))
+    for folder in RUNNABLE
+    for p in (ROOT / "configs" / folder).glob("*.toml")
+)
 IMAGE = "human_trabecula.toml"
 LARGEST = (40, 40, 24)
 """Wide enough for trabeculae of the quickstart and for bone in the image's corner."""

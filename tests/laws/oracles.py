@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import numbers_of
 from lattice.engine.simulation import Simulation
-from lattice.engine.step import plan_of
+from lattice.engine.step import Plan, plan_of
 from lattice.kernels.random_bits import seed_words
 from lattice.model import load
 from lattice.model.structure import Model
@@ -26,19 +27,28 @@ PM_PER_VOXEL = 1e12 / 6.02214076e23 / (30e-5) ** 3
 PER_ML = 1 / (70e-4) ** 3
 """Cells per mL in voxels of 70 um that hold one cell each."""
 
-LEMAIRE_STEADY = (7.7344e-4, 7.2834e-4, 9.1275e-4)
+LEMAIRE_STEADY = (7.7344e-4, 7.2834e-4, 9.1275e-4, 250 / 86)
 TREJO_START = (5e7, 4000.0, 0.0, 0.0, 1.0, 0.0, 1000.0, 0.0)
 TREJO_NAMES = ("debris", "M0", "M1", "M2", "TNF", "IL10", "stromal", "osteoblast")
 
 
 def lemaire(day: float, y: Sequence[float], infused: Callable[[float], float]) -> list[float]:
-    """Right-hand side of Lemaire 2004: R, B, C in pM, days; `infused` is PTH in pM/day."""
+    """Right-hand side of Lemaire 2004: R, B, C and PTH in pM, days; `infused` is PTH in pM/day."""
+    pth = y[3]
+    return [*_lemaire_cells(y[:3], pth, 86 * pth - 250), 250 + infused(day) - 86 * pth]
+
+
+def lemaire_reduced(day: float, y: Sequence[float], infused: Callable) -> list[float]:
+    """The same of R, B, C, with PTH at the level that it reaches within an hour."""
+    injected = infused(day)
+    return _lemaire_cells(y, (250 + injected) / 86, injected)
+
+
+def _lemaire_cells(y: Sequence[float], pth: float, injected: float) -> list[float]:
     r, b, c = y
     f0, cs = 0.05, 5e-3
     pi_c = (c + f0 * cs) / (c + cs)
-    injected = infused(day)
-    pth, half = (250 + injected) / 86, 3 / 0.02
-    pi_p = pth / (injected / 86 + half)
+    pi_p = pth / (injected / 86 + 3 / 0.02)
     opg = 2e5 * r / pi_p / 0.35
     ratio = 5.8e-4 / 0.017
     pi_l = ratio * 3e6 * pi_p * b / (1 + ratio * 10 + 0.01 / 10 * opg)
@@ -91,6 +101,12 @@ def oracle(name: str, shape: tuple[int, int, int], overrides: Sequence[str] = ()
     return load(ROOT / "configs" / "oracles" / f"{name}.toml", overrides=[size, *overrides])
 
 
+@lru_cache(maxsize=8)
+def _compiled(plan: Plan):
+    """Compiled once for all coefficients."""
+    return jax.jit(lambda numbers, state, due: mean_field.advance(plan, numbers, state, due))
+
+
 def mean_course(model: Model, names: Sequence[str], days: np.ndarray) -> np.ndarray:
     """Densities (cells per voxel) and systemic levels (canonical) on some days, by name, in the
     mean-field reading. The days are evenly spaced and begin with 0."""
@@ -98,7 +114,7 @@ def mean_course(model: Model, names: Sequence[str], days: np.ndarray) -> np.ndar
     plan = plan_of(model, region, region.size)
     state = mean_field.initial_mean(model, region, numbers, jnp.asarray(seed_words(0)), None)
     steps = round(float(days[1]) * 24 / model.time.step)
-    go_on = jax.jit(lambda n, s, due: mean_field.advance(plan, n, s, due))
+    go_on = _compiled(plan)
     rows = [_levels(model, names, state, mean_field.counts(state))]
     for chunk in range(len(days) - 1):
         due = due_steps(model, chunk * steps, steps)
@@ -109,7 +125,7 @@ def mean_course(model: Model, names: Sequence[str], days: np.ndarray) -> np.ndar
 
 def sampled_course(model: Model, names: Sequence[str], days: np.ndarray, seed: int) -> np.ndarray:
     """The same of one run of the sampled reading, on any increasing days."""
-    simulation = Simulation(model, seed)
+    simulation = Simulation(model, seed, capacity=int(np.prod(model.lattice.shape)))
     rows = []
     for day in days:
         simulation.advance(round(day * 24 / model.time.step) - simulation.step)
