@@ -79,6 +79,7 @@ class Screen:
     seed: int
     replicates: int
     outcomes: tuple[str, ...]
+    units: tuple[str, ...]  # of the outcomes
     ranges: tuple[Range, ...]
     reference: Model
     treated: Model
@@ -113,7 +114,7 @@ def read_screen(path: Path) -> Screen:
         settings = {**shared, **tables.get(arm, {}).get("set", {})}
         arms.append((settings, _model(file, settings, f"{arm}.set", refuse)))
     ranges = tuple(_ranges(tables["parameter"], file, arms, refuse))
-    _check_outcomes(screen["outcomes"], [model for _, model in arms], refuse)
+    units = _units(screen["outcomes"], [model for _, model in arms], refuse)
     return Screen(
         path.stem,
         screen.get("method", "morris"),
@@ -123,6 +124,7 @@ def read_screen(path: Path) -> Screen:
         screen.get("seed", 0),
         screen.get("replicates", 1),
         tuple(screen["outcomes"]),
+        units,
         ranges,
         arms[0][1],
         arms[1][1],
@@ -206,7 +208,8 @@ def _ranges(tables, file: Path, arms, refuse):
         yield Range(name, ends["low"], ends["high"], scale, f"{table['low']} to {table['high']}")
 
 
-def _check_outcomes(outcomes, models, refuse) -> None:
+def _units(outcomes, models, refuse) -> tuple[str, ...]:
+    """Units of the outcomes. Raises InputError for one that is no series of an arm."""
     from lattice.engine.simulation import Simulation
 
     # The names come from a row itself: it is what the runs will give.
@@ -216,3 +219,4 @@ def _check_outcomes(outcomes, models, refuse) -> None:
             if name not in known or name == "time":
                 hint = did_you_mean(name, [n for n in known if n != "time"])
                 raise refuse(f"screen.outcomes.{index}", f'"{name}" is not a series; {hint}')
+    return tuple(known[name][1] for name in outcomes)

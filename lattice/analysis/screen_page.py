@@ -12,7 +12,12 @@ from lattice.analysis.screen_file import Screen
 from lattice.analysis.style import INK, PALETTE, new_figure, save_png, tidy
 
 COLOURS = {"+": PALETTE[0], "-": PALETTE[5], "mixed": "#999999", "none": "#dddddd"}
-MEANING = {"+": "raises it", "-": "lowers it", "mixed": "direction uncertain", "none": "no effect"}
+MEANING = {
+    "+": "raises the difference",
+    "-": "lowers it",
+    "mixed": "direction uncertain",
+    "none": "no effect",
+}
 MOST = 20
 """Parameters that a figure shows; the table has all of them."""
 
@@ -39,7 +44,7 @@ def draw(screen: Screen, rows: list[dict], path: Path) -> Path:
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x", color="#e6e6e6", linewidth=0.6)
         ax.set_title(f"{outcome}, treated − reference", fontsize=9, color=INK)
-        ax.set_xlabel(_axis(screen, outcome), fontsize=8)
+        ax.set_xlabel(_axis(screen, screen.units[column]), fontsize=8)
     signs = [s for s in COLOURS if any(r["sign"] == s for r in rows)]
     handles = [Patch(color=COLOURS[s], label=MEANING[s]) for s in signs]
     figure.legend(
@@ -48,16 +53,16 @@ def draw(screen: Screen, rows: list[dict], path: Path) -> Path:
         ncols=len(handles),
         frameon=False,
         fontsize=8,
-        title="a larger parameter … the difference",
+        title="a larger value of the parameter …",
         title_fontsize=8,
     )
     return save_png(figure, path)
 
 
-def _axis(screen: Screen, outcome: str) -> str:
+def _axis(screen: Screen, unit: str) -> str:
     if screen.method == "sobol":
         return "share of the variance, interactions included (S_T)"
-    return "mean absolute effect of the whole range (mu*)"
+    return f"mean absolute effect of the whole range (mu*), {unit}"
 
 
 def page(screen: Screen, rows: list[dict], differences, picture: Path) -> str:
@@ -72,9 +77,10 @@ def page(screen: Screen, rows: list[dict], differences, picture: Path) -> str:
     )
     for column, outcome in enumerate(screen.outcomes):
         y = differences[:, column]
+        spread = f"median {np.median(y):.4g}, from {y.min():.4g} to {y.max():.4g}"
         html.paragraph(
             f"{outcome}: the difference is positive at {np.mean(y > 0):.0%} of the design points; "
-            f"median {np.median(y):.4g}, from {y.min():.4g} to {y.max():.4g}."
+            f"{spread} {screen.units[column]}."
         )
     html.section("Which parameters decide")
     html.picture(

@@ -96,7 +96,7 @@ def _morris(screen: Screen, points, y):
         mu, sigma = float(found["mu"][k]), float(found["sigma"][k])
         numbers = {name: float(found[name][k]) for name in MORRIS_COLUMNS}
         certain = abs(mu) > quantile * sigma / np.sqrt(screen.trajectories)
-        yield numbers, _sign(mu, certain, numbers["mu_star"] > 0)
+        yield numbers, _sign(mu, bool(certain), numbers["mu_star"] > 0)
 
 
 def _sobol(screen: Screen, points, y):
@@ -115,7 +115,7 @@ def _sobol(screen: Screen, points, y):
             continue
         correlation = stats.spearmanr(points[:, k], y)
         certain = correlation.pvalue < 1 - CONFIDENCE
-        yield numbers, _sign(correlation.statistic, certain, numbers["total"] > 0)
+        yield numbers, _sign(float(correlation.statistic), bool(certain), numbers["total"] > 0)
 
 
 def _sign(value: float, certain: bool, any_effect: bool) -> str:
