@@ -95,7 +95,7 @@ def page(screen: Screen, rows: list[dict], differences, picture: Path) -> str:
         + [number(r[c]) if isinstance(r[c], float) else r[c] for c in head]
         for r in rows
     ]
-    html.table(["parameter", "outcome", *(names.get(c, c) for c in head)], table)
+    html.table(["parameter", "outcome", *(str(names.get(c, c)) for c in head)], table)
     html.section("Ranges and arms")
     sources = {p.name: p for p in screen.reference.parameters}
     html.table(

@@ -113,9 +113,9 @@ def _sobol(screen: Screen, points, y):
         if constant:
             yield numbers, "none"
             continue
-        correlation = stats.spearmanr(points[:, k], y)
-        certain = correlation.pvalue < 1 - CONFIDENCE
-        yield numbers, _sign(float(correlation.statistic), bool(certain), numbers["total"] > 0)
+        correlation, chance = map(float, stats.spearmanr(points[:, k], y))
+        certain = chance < 1 - CONFIDENCE
+        yield numbers, _sign(correlation, certain, numbers["total"] > 0)
 
 
 def _sign(value: float, certain: bool, any_effect: bool) -> str:

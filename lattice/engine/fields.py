@@ -155,7 +155,7 @@ def _global_factor(around: Surroundings, specs, numbers: Numbers) -> Float[Array
     """The product of responses to signals that are the same everywhere."""
     if not specs:
         return 1.0
-    return responses(specs, around.at(jnp.zeros(1, jnp.int32)), numbers)[0]
+    return jnp.asarray(responses(specs, around.at(jnp.zeros(1, jnp.int32)), numbers))[0]
 
 
 def _effective_cells(around, code, exchange, numbers, capacity) -> Float[Array, ""]:
