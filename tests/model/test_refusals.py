@@ -126,13 +126,13 @@ CASES = {
     "state twice in a sum": (
         'signal = "neighbours.M1"',
         'signal = "neighbours.M1+M1"',
-        "rule.polarise.when.0.signal",
+        "rule.polarise.when.1.signal",
         "write each once",
     ),
     "inverse that increases": (
         'effect = "increases", shape = "linear"',
         'effect = "increases", shape = "inverse"',
-        "rule.polarise.when.0.effect",
+        "rule.polarise.when.1.effect",
         'write "decreases"',
     ),
     "production that has an age": (
