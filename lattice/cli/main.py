@@ -24,6 +24,7 @@ COMMANDS = {
     "report": ("lattice.cli.telling", "write figures and an HTML page for a run"),
     "export": ("lattice.cli.telling", "convert a run for ParaView, napari, xarray, spreadsheets"),
     "morphometry": ("lattice.cli.telling", "measure bone in an image or a run (ASBMR names)"),
+    "screen": ("lattice.cli.screening", "find the parameters that decide between two arms"),
     "schema": ("lattice.cli.checking", "print the JSON Schema of model files for editors"),
     "bench": ("lattice.cli.benching", "measure the stepping core"),
     "doctor": ("lattice.cli.doctor", "examine this installation: JAX, devices, HDF5, memory"),
@@ -129,6 +130,15 @@ def _morphometry(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables")
 
 
+def _screen(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("config", metavar="CONFIG", help="a screening (TOML), as configs/screens/")
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder (default runs/NAME); goes on where it ended"
+    )
+    sub.add_argument("--processes", type=int, metavar="N", help="processes (default: one per CPU)")
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
+
+
 def _bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the records")
@@ -145,12 +155,13 @@ _ARGUMENTS = {
     "report": _report,
     "export": _export,
     "morphometry": _morphometry,
+    "screen": _screen,
     "schema": lambda sub: None,
     "bench": _bench,
     "doctor": lambda sub: None,
 }
 
-COMPUTES = {"run", "resume", "trial", "bench"}
+COMPUTES = {"run", "resume", "trial", "screen", "bench"}
 """Commands that step a lattice, and therefore want the allocator's settings."""
 
 

@@ -14,7 +14,7 @@ from lattice.engine.flux import responses
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
 from lattice.engine.sampled import in_batches, in_states
-from lattice.engine.signals import SiteView, Surroundings
+from lattice.engine.signals import SiteView, Surroundings, is_global
 from lattice.kernels import diffusion_exact, diffusion_implicit, mass_action, multigrid
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.model.structure import Model
@@ -94,7 +94,14 @@ def _production(around: Surroundings, numbers: Numbers) -> Float[Array, "V S"]:
     open_space = jnp.ones(around.cells.shape, jnp.float32)
     if around.bone is not None:
         open_space = 1.0 - around.bone.astype(jnp.float32)
-    return open_space[:, None] * basal
+    if not any(c.production_when for c in cytokines):
+        return open_space[:, None] * basal
+    view = around.at(jnp.arange(around.region.size, dtype=jnp.int32))
+    factors = [
+        jnp.broadcast_to(responses(c.production_when, view, numbers), open_space.shape)
+        for c in cytokines
+    ]
+    return open_space[:, None] * basal * jnp.stack(factors, axis=-1)
 
 
 def _rates(model, names, own, view: SiteView, numbers: Numbers, kind: str):
@@ -120,7 +127,8 @@ def _rates(model, names, own, view: SiteView, numbers: Numbers, kind: str):
 def _systemic_exchange(around: Surroundings, numbers: Numbers, capacity: int):
     """Source (concentration/hour) and sink (1/hour) of each systemic compartment.
 
-    Factors of single cells are rounded to 1/4096 and summed as integers."""
+    Factors of single cells are rounded to 1/4096 and summed as integers; those that are the same
+    for all cells are applied to the sum."""
     model = around.model
     names = [c.name for c in systemic_cytokines(model)]
     totals = []
@@ -134,20 +142,33 @@ def _systemic_exchange(around: Surroundings, numbers: Numbers, capacity: int):
                     column = names.index(exchange.cytokine)
                     total = total.at[column].add(numbers[exchange.rate] * cells / volume)
         if kind == "secretes" and names:
-            total = total + jnp.stack([numbers[c.production] for c in systemic_cytokines(model)])
+            basal = [
+                numbers[c.production] * _global_factor(around, c.production_when, numbers)
+                for c in systemic_cytokines(model)
+            ]
+            total = total + jnp.stack(basal)
         totals.append(total)
     return totals
+
+
+def _global_factor(around: Surroundings, specs, numbers: Numbers) -> Float[Array, ""] | float:
+    """The product of responses to signals that are the same everywhere."""
+    if not specs:
+        return 1.0
+    return jnp.asarray(responses(specs, around.at(jnp.zeros(1, jnp.int32)), numbers))[0]
 
 
 def _effective_cells(around, code, exchange, numbers, capacity) -> Float[Array, ""]:
     """Number of cells of a state, each weighted by its responses, in a fixed order."""
     region = around.region
+    shared = [r for r in exchange.responses if is_global(around.model, r.signal)]
+    single = [r for r in exchange.responses if r not in shared]
 
     def work(index, carry):
         low, high = carry
         view = around.at(index)
         factor = jnp.broadcast_to(
-            jnp.asarray(responses(exchange.responses, view, numbers), jnp.float32), index.shape
+            jnp.asarray(responses(single, view, numbers), jnp.float32), index.shape
         )
         listed = region.owned(view.index) & (index < region.size)
         fixed = jnp.where(listed, jnp.round(factor * EXCHANGE_ONE), 0).astype(jnp.int32)
@@ -156,7 +177,8 @@ def _effective_cells(around, code, exchange, numbers, capacity) -> Float[Array, 
     zero = jnp.int32(0)
     low, high = in_batches(around.cells == code, capacity, work, (zero, zero))
     low, high = region_sum(low, region), region_sum(high, region)
-    return high.astype(jnp.float32) + low.astype(jnp.float32) / EXCHANGE_ONE
+    cells = high.astype(jnp.float32) + low.astype(jnp.float32) / EXCHANGE_ONE
+    return cells * _global_factor(around, shared, numbers)
 
 
 def region_sum(value: Integer[Array, "..."], region: Region) -> Integer[Array, "..."]:

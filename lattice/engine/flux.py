@@ -24,12 +24,20 @@ CERTAIN = 1.0e3
 """A hazard that surely fires within a step: exp(-1000) is 0 in any float."""
 
 
+UNLIMITED = 1.0e30
+"""What stands for infinity in a factor, so that its product with 0 is 0."""
+
+
 @runtime_checkable
 class View(Protocol):
     """Signals at a set of places."""
 
     def read(self, signal: Signal) -> Float[Array, "..."]:
         """The value of a signal."""
+        ...
+
+    def is_global(self, signal: Signal) -> bool:
+        """Whether a signal is the same everywhere."""
         ...
 
     def may_live(self, places: frozenset[str]) -> Array | bool:
@@ -48,6 +56,10 @@ def response(spec: Response, x: Float[Array, "..."], numbers: Numbers) -> Float[
     rising = spec.effect == "increases"
     if spec.shape == "linear":
         return jnp.clip(x / at if rising else 1 - x / at, floor, ceiling)
+    if spec.shape == "inverse":
+        present = x > 0
+        ratio = jnp.where(present, at / jnp.where(present, x, 1), UNLIMITED)
+        return jnp.clip(ratio, floor, ceiling)
     if spec.shape == "threshold":
         return jnp.where((x >= at) == rising, ceiling, floor)
     share = _hill(x, at, numbers[spec.power])
@@ -130,11 +142,14 @@ def pair_hazard(
     return entry.share * hazard * allowed
 
 
-def site_bound(entry: Entry, numbers: Numbers, dt: float) -> Float[Array, ""] | float:
-    """A hazard that `site_hazard` never exceeds."""
+def site_bound(
+    entry: Entry, anywhere: View, numbers: Numbers, dt: float
+) -> Float[Array, ""] | float:
+    """A hazard that `site_hazard` never exceeds, rounding apart; `anywhere` is one place, at which
+    the signals that are the same everywhere are read."""
     if entry.stranded or rule_of(entry).rate is None:
         return CERTAIN
-    return _most(rule_of(entry), numbers) * dt
+    return _most(rule_of(entry), numbers, anywhere) * dt
 
 
 def pair_bound(entry: Entry, numbers: Numbers, dt: float, voxel: float) -> Float[Array, ""] | float:
@@ -149,12 +164,15 @@ def pair_bound(entry: Entry, numbers: Numbers, dt: float, voxel: float) -> Float
     return most / 6 if rule.kind == "divide" else most
 
 
-def _most(rule: Rule, numbers: Numbers):
+def _most(rule: Rule, numbers: Numbers, anywhere: View | None = None):
     """The rate with the largest factors that the responses can give."""
     assert rule.rate is not None
     factor = numbers[rule.rate]
     for spec in rule.responses:
-        factor = factor * jnp.maximum(numbers[spec.ceiling], numbers[spec.floor])
+        if anywhere is not None and anywhere.is_global(spec.signal):
+            factor = factor * response(spec, anywhere.read(spec.signal), numbers)[0]
+        else:
+            factor = factor * jnp.maximum(numbers[spec.ceiling], numbers[spec.floor])
     return factor
 
 

@@ -28,12 +28,12 @@ from lattice.engine.flux import CERTAIN, pair_hazard, responses, shares, site_ha
 from lattice.engine.initial import count_bone_faces, initial_slab, places_of
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region, touching
-from lattice.engine.signals import hours_of
+from lattice.engine.signals import hours_of, is_global, sum_of
 from lattice.engine.step import Plan, matching_orders
 from lattice.engine.table import Group, Table
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.errors import InputError
-from lattice.model.structure import EMPTY, Model, Signal
+from lattice.model.structure import Model, Signal
 
 State = dict[str, Array]
 
@@ -68,9 +68,10 @@ class MeanView:
         if signal.kind == "cytokine":
             return self._cytokine(of)
         if signal.kind == "neighbours":
-            return self._neighbours(of)[self.index]
+            return self._neighbours(signal.members)[self.index]
         if signal.kind == "density":
-            value = jnp.mean(self.x[:, self.model.state_codes()[of]])
+            codes = self.model.state_codes()
+            value = sum_of([jnp.mean(self.x[:, codes[name]]) for name in signal.members])
         elif signal.kind == "matrix":
             return self.matrix / MATRIX_ONE
         elif signal.kind == "time":
@@ -78,6 +79,10 @@ class MeanView:
         else:
             raise InputError("the mean-field reading has no ages")
         return jnp.broadcast_to(value, self.index.shape)
+
+    def is_global(self, signal: Signal) -> bool:
+        """Whether a signal is the same everywhere."""
+        return is_global(self.model, signal)
 
     @property
     def matrix(self) -> Float[Array, "V"]:
@@ -94,16 +99,16 @@ class MeanView:
         names = [c.name for c in systemic_cytokines(self.model)]
         return jnp.broadcast_to(self.around["systemic"][names.index(name)], self.index.shape)
 
-    def _neighbours(self, name: str) -> Array:
+    def _neighbours(self, names: tuple[str, ...]) -> Array:
         every = jnp.arange(self.x.shape[0], dtype=jnp.int32)
         index, exists = touching(every, self.region)
-        if name == "bone":
+        if names == ("bone",):
             if "bone" not in self.around:
                 return jnp.zeros(every.shape, self.x.dtype)
             values = self.around["bone"].astype(self.x.dtype)
         else:
-            code = 0 if name == EMPTY else self.model.state_codes()[name]
-            values = self.x[:, code]
+            codes = self.model.state_codes()
+            values = sum_of([self.x[:, codes[name]] for name in names])
         return jnp.sum(jnp.where(exists, values[index], 0), axis=0)
 
     def may_live(self, places: frozenset[str]) -> Array | bool:
@@ -324,7 +329,10 @@ def _exchanges(plan, view: MeanView, numbers, state, due) -> fields.Exchanges:
     outside_bone = places["marrow"].reshape(-1)
     source, sink = None, None
     if local:
-        basal = [numbers[c.production] for c in local_cytokines(model)]
+        basal = [
+            numbers[c.production] * responses(c.production_when, view, numbers)
+            for c in local_cytokines(model)
+        ]
         source = jnp.stack(
             [rates["secretes"][n] + outside_bone * b for n, b in zip(local, basal, strict=True)],
             axis=-1,
@@ -340,9 +348,13 @@ def _exchanges(plan, view: MeanView, numbers, state, due) -> fields.Exchanges:
     for kind in ("secretes", "takes_up"):
         totals.append(jnp.array([jnp.mean(rates[kind][n]) for n in systemic]))
     if systemic:
-        totals[0] = totals[0] + jnp.stack(
-            [numbers[c.production] for c in systemic_cytokines(model)]
-        )
+        # The same everywhere: the mean of a response is its value in any voxel.
+        basal = [
+            numbers[c.production]
+            * jnp.mean(jnp.asarray(responses(c.production_when, view, numbers)))
+            for c in systemic_cytokines(model)
+        ]
+        totals[0] = totals[0] + jnp.stack(basal)
         whole = dict.fromkeys(places, jnp.float32(1))
         added = interventions.external_sources(model, systemic, numbers, due, whole)
         totals[0] = totals[0] if added is None else totals[0] + added

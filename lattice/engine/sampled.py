@@ -244,11 +244,12 @@ def pair_bounds(table: Table, numbers: Numbers, dt: float, voxel: float) -> Floa
     return bounds
 
 
-def site_bounds(table: Table, numbers: Numbers, dt: float) -> Float[Array, "C"]:
-    """The largest probability with which each state can change in one step."""
+def site_bounds(around: Surroundings, table: Table, numbers: Numbers) -> Float[Array, "C"]:
+    """The largest probability with which each state can change in this step."""
     bounds = jnp.zeros(len(table.states), jnp.float32)
+    anywhere, dt = around.at(jnp.zeros(1, jnp.int32)), around.model.time.step
     for group in table.site:
-        bound = _bound([site_bound(e, numbers, dt) for e in group.entries])
+        bound = _bound([site_bound(e, anywhere, numbers, dt) for e in group.entries])
         bounds = bounds.at[group.reactants[0]].set(bound)
     return bounds
 
@@ -302,7 +303,7 @@ def site_substep(
     """Transitions of single cells with competing hazards; same returns as `contact_substep`."""
     region = around.region
     rows = np.array([e.row for g in table.site for e in g.entries], np.int32)
-    bounds = site_bounds(table, numbers, around.model.time.step)
+    bounds = site_bounds(around, table, numbers)
 
     def react(listed, carry):
         index, uniform = listed

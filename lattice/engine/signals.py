@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,13 +12,26 @@ from jaxtyping import Array, Float, Int32, UInt8
 
 from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
 from lattice.engine.region import Region, touching
-from lattice.model.structure import EMPTY, Model, Signal
+from lattice.model.structure import Model, Signal
 
 
 def hours_of(steps: Int32[Array, "..."], model: Model, dtype: DTypeLike) -> Float[Array, "..."]:
     """Steps as hours, too long by a quarter of a millionth: n steps must never round to less than
     the same time as the model file writes it, or a clock would ring a step late."""
     return steps.astype(dtype) * jnp.asarray(model.time.step * (1 + 2.0**-22), dtype)
+
+
+def sum_of(terms: Sequence[Array]) -> Array:
+    """The sum of at least one array, in the order given."""
+    return sum(terms[1:], terms[0])
+
+
+def is_global(model: Model, signal: Signal) -> bool:
+    """Whether a signal is the same everywhere: a density, the time, a systemic cytokine."""
+    systemic = {c.name for c in systemic_cytokines(model)}
+    return signal.kind in ("density", "time") or (
+        signal.kind == "cytokine" and signal.of in systemic
+    )
 
 
 @dataclass(frozen=True)
@@ -57,9 +71,10 @@ class SiteView:
         if signal.kind == "cytokine":
             return self._cytokine(of)
         if signal.kind == "neighbours":
-            return self._neighbours(of)
+            return self._neighbours(signal.members)
         if signal.kind == "density":
-            value = around.density[model.state_codes()[of]]
+            codes = model.state_codes()
+            value = sum_of([around.density[codes[name]] for name in signal.members])
         elif signal.kind == "age":
             return hours_of(around.step - around.since[self.index], model, dtype)
         elif signal.kind == "matrix":
@@ -67,6 +82,10 @@ class SiteView:
         else:
             value = hours_of(around.step, model, dtype)
         return jnp.broadcast_to(value, self.index.shape)
+
+    def is_global(self, signal: Signal) -> bool:
+        """Whether a signal is the same everywhere."""
+        return is_global(self.around.model, signal)
 
     @property
     def matrix(self) -> Int32[Array, "N"]:
@@ -94,15 +113,16 @@ class SiteView:
         """Flat indices of the six face neighbours, and which of them exist."""
         return touching(self.index, self.around.region)
 
-    def _neighbours(self, name: str) -> Float[Array, "N"]:
+    def _neighbours(self, names: tuple[str, ...]) -> Float[Array, "N"]:
         around = self.around
-        if name == "bone":
+        if names == ("bone",):
             if around.bone_faces is None:
                 return jnp.zeros(self.index.shape, jnp.float32)
             return around.bone_faces[self.index].astype(jnp.float32)
         index, exists = self.beside
-        code = 0 if name == EMPTY else around.model.state_codes()[name]
-        return jnp.sum((around.cells[index] == code) & exists, axis=0).astype(jnp.float32)
+        codes = around.model.state_codes()
+        found = [jnp.sum((around.cells[index] == codes[n]) & exists, axis=0) for n in names]
+        return sum_of(found).astype(jnp.float32)
 
     def may_live(self, places: frozenset[str]) -> Array | bool:
         """Whether a cell that lives in `places` may be in each voxel."""

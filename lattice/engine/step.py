@@ -167,7 +167,7 @@ def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
 def _densities(plan: Plan, cells):
     """Cells of each state per voxel of the lattice, from integer counts; only where sensed."""
     model = plan.model
-    sensed = {s.of for s in _signals(model) if s.kind == "density"}
+    sensed = {n for s in _signals(model) if s.kind == "density" for n in s.members}
     codes = [code for code, state in enumerate(model.states) if state.name in sensed]
     total = jnp.zeros(len(model.states), jnp.int32)
     if codes:
@@ -184,6 +184,7 @@ def _signals(model: Model):
         *(r for s in model.states for r in (s.lays, s.resorbs) if r is not None),
     ]
     yield from (r.signal for holder in responders for r in holder.responses)
+    yield from (r.signal for c in model.cytokines for r in c.production_when)
     yield from (rule.toward.signal for rule in model.rules if rule.toward is not None)
 
 

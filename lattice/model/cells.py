@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .numbers import AmountOf, Form, exact
-from .responses import Context, read_responses
+from .numbers import AmountOf, Form, exact, per_voxel
+from .responses import Context, rate_and_responses, read_responses
 from .structure import EMPTY, Exchange, MatrixRate, Seeding, State
 from .units import DIMENSIONS
 
@@ -42,10 +42,6 @@ def read_state(context: Context, name: str, table: dict[str, Any]) -> State:
     )
 
 
-def _rate_and_responses(written: Any) -> tuple[Any, dict[str, Any]]:
-    return (written["rate"], written) if isinstance(written, dict) else (written, {})
-
-
 def _exchanges(
     context: Context, state: str, kind: str, table: dict[str, Any]
 ) -> tuple[Exchange, ...]:
@@ -53,7 +49,7 @@ def _exchanges(
     for cytokine in sorted(table):
         name = f"{state}.{kind}.{cytokine}"
         context.cytokine(cytokine, name)
-        rate, settings = _rate_and_responses(table[cytokine])
+        rate, settings = rate_and_responses(table[cytokine])
         if kind == "secretes":
             meaning: Any = AmountOf(cytokine, "rate")
         else:
@@ -67,7 +63,7 @@ def _exchanges(
 def _matrix_rate(context: Context, name: str, written: Any) -> MatrixRate | None:
     if written is None and not context.numbers.given(name):
         return None
-    rate, settings = _rate_and_responses(written)
+    rate, settings = rate_and_responses(written)
     unit = "voxel/hour"
     meaning = (
         Form(DIMENSIONS["rate"], unit),
@@ -98,7 +94,7 @@ def _seedings(context: Context, state: str, written: Any) -> tuple[Seeding, ...]
         fraction = context.numbers.add(
             f"{prefix}.fraction",
             table["fraction"],
-            exact("number"),
+            per_voxel(context.voxel),
             key=f"{key}.fraction",
             high=1.0,
         )

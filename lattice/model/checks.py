@@ -20,6 +20,7 @@ def check_model(model: Model, document: Document) -> None:
     _check_seeding_sums(model, document)
     _check_kills(model, states, document)
     _check_compartments(model, document)
+    _check_production(model, document)
 
 
 def _meet(a: State, b: State) -> bool:
@@ -101,6 +102,24 @@ def _check_kills(model: Model, states: dict[str, State], document: Document) -> 
                     f'"{into.name}" may not live where "{name}" lives ({_list(states[name].lives)})'
                     f'; write "empty", or another state',
                 )
+
+
+def _check_production(model: Model, document: Document) -> None:
+    """Production has no cell, so no age; a compartment senses what is the same everywhere."""
+    systemic = {c.name for c in model.cytokines if c.systemic}
+    for cytokine in model.cytokines:
+        for response in cytokine.production_when:
+            kind, of = response.signal.kind, response.signal.of
+            key = f"cytokine.{cytokine.name}.production.when"
+            if kind == "age":
+                problem = "production is of no cell and has no age; write another signal"
+                raise document.refuse(key, problem)
+            everywhere = kind in ("density", "time") or (kind == "cytokine" and of in systemic)
+            if cytokine.systemic and not everywhere:
+                signal = of if kind == "cytokine" else kind
+                problem = f'"{signal}" differs from place to place, "{cytokine.name}" is systemic'
+                hint = "write a density, time or a systemic cytokine"
+                raise document.refuse(key, f"{problem}; {hint}")
 
 
 def _check_compartments(model: Model, document: Document) -> None:

@@ -138,7 +138,9 @@ class _Words:
         else:
             parts.append("no decay")
         unit = "ng/mL" if c.amount == "mass" else "uM"
-        return [" ".join(parts) + f", in {unit}"]
+        yield " ".join(parts) + f", in {unit}"
+        if values[c.production]:
+            yield f"  produced {self.number(c.production)}{self.responses(c.production_when)}"
 
     def reaction(self, r: Reaction) -> str:
         sides = [
@@ -174,6 +176,8 @@ class _Words:
 
     def response(self, r: Response) -> str:
         details = f"{r.at.rpartition('.')[2]} {self.number(r.at)}"
+        if r.shape == "inverse":
+            details = f"inverse, {details}"
         power = self.model.values[r.power]
         if power != 1:
             details += f", power {power:g}"

@@ -26,12 +26,13 @@ LENGTH = Quantity("A length.", "10 um")
 RESPONSE = Record(
     {
         "signal": Text(
-            "A cytokine, neighbours.<state>, neighbours.bone, density.<state>, age, matrix or time."
+            "A cytokine, neighbours.<state>, neighbours.bone, density.<state>, age, matrix or time;"
+            " states may be added, as in density.M1+M2."
         ),
         "effect": Text("Does the rate grow or fall with the signal?", ("increases", "decreases")),
-        "shape": Text("hill if not said otherwise.", ("hill", "linear", "threshold")),
+        "shape": Text("hill if not said otherwise.", ("hill", "linear", "threshold", "inverse")),
         "half": Quantity("hill: the signal at half effect.", "0.01 ng/mL"),
-        "scale": Quantity("linear: the signal at which the factor is 1.", "0.01 ng/mL"),
+        "scale": Quantity("linear, inverse: the signal at which the factor is 1.", "0.01 ng/mL"),
         "above": Quantity("threshold: where the factor changes.", "0.01 ng/mL"),
         "power": Quantity("hill: the exponent, 1 if not given.", "1"),
         "floor": Quantity("The smallest factor, 0 if not given.", "0"),
@@ -51,7 +52,9 @@ def _rate_with_responses(example: str, doc: str) -> Either:
 SEEDING = Record(
     {
         "where": Text("Which voxels.", SEED_PLACES),
-        "fraction": Quantity("The probability that such a voxel holds this state.", "0.005"),
+        "fraction": Quantity(
+            "The probability that such a voxel holds this state, or cells per volume.", "0.005"
+        ),
         "age": Quantity("Ages at the start are uniform from 0 to this.", "0 h"),
     },
     ("where", "fraction"),
@@ -163,7 +166,7 @@ ARRAYS: dict[str, Record] = {
             "in_bone": Quantity("Factor on the diffusion inside bone.", "0.02"),
             "half_life": Quantity("Instead of decay.", "78 min"),
             "decay": Quantity("Rate of decay.", "0.5 /h"),
-            "production": Quantity("Basal production outside bone.", "0.1 ng/mL/h"),
+            "production": _rate_with_responses("0.1 ng/mL/h", "Basal production outside bone."),
             "initial": Quantity("Concentration at the start.", "0.01 ng/mL"),
         },
         ("name",),
@@ -204,7 +207,10 @@ ARRAYS: dict[str, Record] = {
             "divide": Text("The state that divides.", name=True),
             "into": ListOf(REFERENCE, 2, 2, "Mother and daughter after division."),
             "space": Text("What the daughter replaces; empty if not given.", name=True),
-            "rate": RATE,
+            "rate": Quantity(
+                "A rate; from empty, it may be cells per volume and time, as 60 /mL/day.",
+                "0.6 /day",
+            ),
             "speed": Quantity("Of a cell that is free on all sides.", "0.5 um/min"),
             "after": Quantity("The age at which the rule fires.", "5 day"),
             "when": RESPONSES,

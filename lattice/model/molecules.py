@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from .numbers import AmountOf, Form, exact, quantity
-from .responses import Context
+from .responses import Context, rate_and_responses, read_responses
 from .structure import Cytokine, Reaction
 from .units import DIMENSIONS, concentration_power, show
 
@@ -44,6 +44,7 @@ def read_cytokine(
         if systemic and (unused in table or context.numbers.given(f"{key}.{unused}")):
             problem = "a systemic cytokine is well mixed; remove this key or systemic"
             raise document.refuse(f"{key}.{unused}", problem)
+    production, settings = rate_and_responses(table.get("production", 0))
     number = exact("number")
     concentration = AmountOf(name, "concentration")
     return Cytokine(
@@ -67,13 +68,14 @@ def read_cytokine(
         decay=_decay(context, key, table),
         production=add(
             f"{key}.production",
-            table.get("production", 0),
+            production,
             AmountOf(name, "concentration rate"),
             default="production" not in table,
         ),
         initial=add(
             f"{key}.initial", table.get("initial", 0), concentration, default="initial" not in table
         ),
+        production_when=read_responses(context, settings, f"{key}.production"),
     )
 
 

@@ -17,9 +17,9 @@ from . import units
 from .kinds import did_you_mean
 from .reading import OVERRIDE, Document
 from .structure import Parameter
-from .units import DIMENSIONS, Dimension, Quantity, UnitError, show
+from .units import DIMENSIONS, PER_ZEPTOMOLE, Dimension, Quantity, UnitError, show
 
-__all__ = ["AmountOf", "Form", "Numbers", "exact", "quantity"]
+__all__ = ["AmountOf", "Form", "Numbers", "exact", "per_voxel", "quantity"]
 
 
 _LARGEST = 1e30  # in canonical units, so that float32 holds every product that a step makes
@@ -64,6 +64,17 @@ def exact(dimension: str) -> tuple[Form, ...]:
     """The usual meaning of a number: one dimension, in its canonical unit."""
     found = DIMENSIONS[dimension]
     return (Form(found, found.unit),)
+
+
+def per_voxel(voxel: Fraction, rate: bool = False) -> tuple[Form, ...]:
+    """Cells per voxel of edge `voxel` um, written as such, per volume, or per volume in moles (as
+    models in ordinary differential equations do); with `rate`, all of these per time."""
+    unit, end = ("1/hour", " rate") if rate else ("1", "")
+    return (
+        Form(DIMENSIONS["rate" if rate else "number"], unit),
+        Form(DIMENSIONS[f"number density{end}"], unit, voxel**3),
+        Form(DIMENSIONS[f"molar concentration{end}"], unit, voxel**3 * PER_ZEPTOMOLE),
+    )
 
 
 def quantity(document: Document, key: str, written: Any, dimension: str) -> Fraction:

@@ -73,7 +73,7 @@ def _resolve(document: Document, fallback: str) -> Model:
     states = (EMPTY_STATE, *(read_state(context, n, t) for n, t in _sorted(tables["state"])))
     rules = _rules(context, tables["rule"])
     reactions = tuple(read_reaction(context, n, t) for n, t in _sorted(tables["reaction"]))
-    matrix = _matrix(document, numbers, states, rules)
+    matrix = _matrix(document, numbers, states, rules, cytokines)
     interventions = _interventions(context, tables["intervention"], rules)
     in_moles = {name for r in reactions for name, _ in (*r.left, *r.right)}
     kinds = {name: (mass, name in in_moles) for name, mass in molar_masses.items()}
@@ -141,10 +141,15 @@ def _rules(context: Context, tables: dict[str, Any]) -> tuple[Rule, ...]:
 
 
 def _matrix(
-    document: Document, numbers: Numbers, states: tuple[State, ...], rules: tuple[Rule, ...]
+    document: Document,
+    numbers: Numbers,
+    states: tuple[State, ...],
+    rules: tuple[Rule, ...],
+    cytokines: tuple[Cytokine, ...],
 ) -> Matrix | None:
     table = document.tables.get("matrix")
-    if table is None and not numbers.given("matrix.lag") and not _touches_matrix(states, rules):
+    touched = _touches_matrix(states, rules, cytokines)
+    if table is None and not numbers.given("matrix.lag") and not touched:
         return None
     table = table or {}
     lag = numbers.add(
@@ -157,10 +162,13 @@ def _matrix(
     return Matrix(lag, **{k: v for k, v in table.items() if k != "lag"})
 
 
-def _touches_matrix(states: tuple[State, ...], rules: tuple[Rule, ...]) -> bool:
+def _touches_matrix(
+    states: tuple[State, ...], rules: tuple[Rule, ...], cytokines: tuple[Cytokine, ...]
+) -> bool:
     rates = [m for s in states for m in (s.lays, s.resorbs) if m is not None]
     exchanges = [e for s in states for e in (*s.secretes, *s.takes_up)]
     responses = [r for owner in (*rates, *exchanges, *rules) for r in owner.responses]
+    responses += [r for cytokine in cytokines for r in cytokine.production_when]
     return (
         bool(rates)
         or any(r.signal.kind == "matrix" for r in responses)

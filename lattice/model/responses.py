@@ -8,14 +8,14 @@ from fractions import Fraction
 from typing import Any
 
 from .kinds import did_you_mean
-from .numbers import AmountOf, Form, Numbers, exact
+from .numbers import AmountOf, Form, Numbers, exact, per_voxel
 from .reading import Document
 from .structure import EMPTY, Response, Signal
-from .units import DIMENSIONS, show
+from .units import show
 
-__all__ = ["Context", "read_responses", "read_signal"]
+__all__ = ["Context", "rate_and_responses", "read_responses", "read_signal"]
 
-_AT_KEYS = {"hill": "half", "linear": "scale", "threshold": "above"}
+_AT_KEYS = {"hill": "half", "linear": "scale", "threshold": "above", "inverse": "scale"}
 
 
 @dataclass
@@ -53,14 +53,22 @@ def read_signal(context: Context, text: str, key: str) -> Signal:
         return Signal("cytokine", text)
     if not dot and text in ("age", "matrix", "time"):
         return Signal(text)
-    if dot and kind == "neighbours":
-        return Signal(kind, context.state(of, key, "bone"))
-    if dot and kind == "density":
-        return Signal(kind, context.state(of, key))
+    if dot and kind == "neighbours" and of == "bone":
+        return Signal(kind, of)
+    if dot and kind in ("neighbours", "density"):
+        return Signal(kind, _states_together(context, of, key))
     known = [*context.cytokines, "age", "matrix", "time"]
     known += [f"neighbours.{s}" for s in (*context.states, "bone")]
     known += [f"density.{s}" for s in context.states]
     raise context.document.refuse(key, f"{show(text)} is not a signal; {did_you_mean(text, known)}")
+
+
+def _states_together(context: Context, text: str, key: str) -> str:
+    """States that are joined by "+", each once."""
+    names = [context.state(name, key) for name in text.split("+")]
+    if len(set(names)) < len(names):
+        raise context.document.refuse(key, f"{show(text)} has a state twice; write each once")
+    return text
 
 
 def signal_meaning(context: Context, signal: Signal) -> tuple[Form, ...] | AmountOf:
@@ -70,9 +78,13 @@ def signal_meaning(context: Context, signal: Signal) -> tuple[Form, ...] | Amoun
     if signal.kind in ("age", "time"):
         return exact("time")
     if signal.kind == "density":
-        per_volume = Form(DIMENSIONS["number density"], "1", context.voxel**3)
-        return (Form(DIMENSIONS["number"], "1"), per_volume)
+        return per_voxel(context.voxel)
     return exact("number")
+
+
+def rate_and_responses(written: Any) -> tuple[Any, dict[str, Any]]:
+    """A rate that may stand alone, or in a table with its responses."""
+    return (written["rate"], written) if isinstance(written, dict) else (written, {})
 
 
 def read_responses(context: Context, table: dict[str, Any], owner: str) -> tuple[Response, ...]:
@@ -102,7 +114,11 @@ def _read_response(context: Context, item: dict[str, Any], prefix: str, key: str
     if shape != "hill" and context.numbers.given(f"{prefix}.power"):
         problem = f'a response of shape "{shape}" has no power; write {at_key}, floor or ceiling'
         raise context.document.refuse(f"{prefix}.power", problem)
-    ceiling = math.inf if shape == "linear" and item["effect"] == "increases" else 1
+    if shape == "inverse" and item["effect"] == "increases":
+        problem = 'a response of shape "inverse" falls with its signal; write "decreases"'
+        raise context.document.refuse(f"{key}.effect", problem)
+    unlimited = shape == "inverse" or (shape == "linear" and item["effect"] == "increases")
+    ceiling = math.inf if unlimited else 1
     add = context.numbers.add
     number = exact("number")
     return Response(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from .numbers import exact
+from .numbers import exact, per_voxel
 from .responses import Context, read_responses, read_signal, signal_meaning
 from .structure import EMPTY, Rule, Toward
 from .units import show
@@ -140,7 +140,9 @@ def _numbers(context: Context, key: str, kind: Kind, table: dict[str, Any]) -> d
     optional = context.numbers.optional
     rate_key, dimension = ("speed", "speed") if kind == "move" else ("rate", "rate")
     clock = table.get("after")
-    rate = optional(f"{key}.{rate_key}", table.get(rate_key), exact(dimension))
+    arrives = kind == "site" and table["from"] == EMPTY
+    meaning = per_voxel(context.voxel, rate=True) if arrives else exact(dimension)
+    rate = optional(f"{key}.{rate_key}", table.get(rate_key), meaning)
     after = optional(f"{key}.after", clock, exact("time")) if kind == "site" else None
     if (rate is None) == (after is None):
         found = "has neither" if rate is None else "has both"

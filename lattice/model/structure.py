@@ -131,6 +131,8 @@ class Signal:
     """What a rule may sense. `kind` is "cytokine", "neighbours", "density", "age", "matrix" or
     "time"; `of` names the cytokine or the state ("bone" is allowed for neighbours).
 
+    `of` may join states by "+": their neighbours or densities are added.
+
     Units: cytokine ng/mL or uM; neighbours a count 0..6; density cells per voxel of the whole
     lattice; age and time hours; matrix the fraction of the own voxel that is filled."""
 
@@ -144,6 +146,11 @@ class Signal:
             return str(self.of)
         return self.kind if self.of is None else f"{self.kind}.{self.of}"
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The states (or "bone", or the cytokine) that are sensed together."""
+        return tuple((self.of or "").split("+"))
+
 
 @dataclass(frozen=True)
 class Response:
@@ -152,13 +159,15 @@ class Response:
     hill       increases: floor + (ceiling - floor) x^n / (at^n + x^n); decreases: the mirror
     linear     increases: clip(x / at, floor, ceiling); decreases: clip(1 - x / at, floor, ceiling)
     threshold  increases: ceiling where x >= at, else floor; decreases: the mirror
+    inverse    decreases: clip(at / x, floor, ceiling); the ceiling where x = 0
 
-    Without a ceiling in the file a linear response has the ceiling infinity when it increases and
-    1 when it decreases; the other shapes have floor 0 and ceiling 1.
+    Without a ceiling in the file an inverse response, and a linear one that increases, have the
+    ceiling infinity; a linear one that decreases has 1; the other shapes have floor 0 and
+    ceiling 1.
     """
 
     signal: Signal
-    shape: Literal["hill", "linear", "threshold"]
+    shape: Literal["hill", "linear", "threshold", "inverse"]
     effect: Literal["increases", "decreases"]
     at: Number
     power: Number
@@ -180,7 +189,8 @@ class Toward:
 class Rule:
     """Reactants become products at a rate.
 
-    kind "site"    one reactant in its voxel; `rate` in 1/hour
+    kind "site"    one reactant in its voxel; `rate` in 1/hour (of an arrival, in which the reactant
+                   is "empty": for each empty voxel)
          "pair"    two reactants that touch on a face; `rate` in 1/hour for each contact
          "move"    (A, B) -> (B, A), B "empty" or a state that gives way; `rate` is the speed in
                    um/hour of a cell that is free on all six sides
@@ -217,6 +227,7 @@ class Cytokine:
     decay: Number  # 1/hour
     production: Number  # concentration/hour, everywhere outside bone (systemic: everywhere)
     initial: Number  # concentration
+    production_when: tuple[Response, ...] = ()  # factors on the production
 
 
 @dataclass(frozen=True)

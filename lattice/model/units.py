@@ -18,6 +18,7 @@ from typing import Any
 
 __all__ = [
     "DIMENSIONS",
+    "PER_ZEPTOMOLE",
     "Dimension",
     "Quantity",
     "UnitError",
@@ -67,6 +68,7 @@ DIMENSIONS: dict[str, Dimension] = {
         _dimension("rate", "1/hour", (0, -1, 0, 0), "0.6 /day"),
         _dimension("volume rate", "um^3/hour", (3, -1, 0, 0), "10 um^3/h"),
         _dimension("number density", "1/um^3", (-3, 0, 0, 0), "100 /mm^3"),
+        _dimension("number density rate", "1/um^3/hour", (-3, -1, 0, 0), "60 /mL/day"),
         _dimension("number", "1", (0, 0, 0, 0), "0.2"),
         _dimension("molar mass", "g/mol", (0, 0, 1, -1), "17.4 kDa"),
         _dimension("mass concentration", "ng/mL", (-3, 0, 1, 0), "0.01 ng/mL"),
@@ -88,6 +90,9 @@ def concentration_power(order: int) -> Dimension:
     example = f"0.5 {unit.removeprefix('1')}"
     return Dimension(f"rate constant of order {order}", unit, (3 * power, -1, 0, -power), example)
 
+
+PER_ZEPTOMOLE = Fraction("602.214076")
+"""Things in 1e-21 mol, exact since 2019: Avogadro's number."""
 
 _PREFIX = {
     "y": -24,
@@ -141,6 +146,8 @@ def _unit_table() -> dict[str, tuple[Fraction, Exponents]]:
             table[name] = (seconds / hour, (0, 1, 0, 0))
     for name in ("cell", "cells", "voxel", "voxels"):
         table[name] = (Fraction(1), (0, 0, 0, 0))
+    for name in ("molecule", "molecules", "particle", "particles"):
+        table[name] = (1 / PER_ZEPTOMOLE, (0, 0, 0, 1))
     return table
 
 

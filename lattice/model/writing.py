@@ -146,7 +146,11 @@ class _Writer:
         if not c.systemic:
             keys = ["diffusion", "in_bone", *keys]
         for key in keys:
-            lines += self.line(key, getattr(c, key))
+            if key == "production" and c.production_when:
+                when = self.responses(c.production_when)
+                lines.append(f"production = {_inline(rate=self.number(c.production), when=when)}")
+            else:
+                lines += self.line(key, getattr(c, key))
         return _block("[[cytokine]]", lines)
 
     def state(self, s: State) -> str:

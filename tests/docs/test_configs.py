@@ -5,12 +5,19 @@ import sys
 
 import pytest
 
+from lattice.analysis.screen_file import read_screen
 from lattice.model import load
 from lattice.run import bone_of
 from tests.docs.blocks import ROOT
 from tests.docs.test_readme import data_folder
 
-CONFIGS = sorted(p.name for p in (ROOT / "configs").glob("*.toml"))
+RUNNABLE = ("", "oracles")
+"""Folders of configs/ whose files are models; the others hold pieces of models, and screenings."""
+CONFIGS = sorted(
+    str(p.relative_to(ROOT / "configs"))
+    for folder in RUNNABLE
+    for p in (ROOT / "configs" / folder).glob("*.toml")
+)
 IMAGE = "human_trabecula.toml"
 LARGEST = (40, 40, 24)
 """Wide enough for trabeculae of the quickstart and for bone in the image's corner."""
@@ -65,3 +72,10 @@ def test_every_number_has_a_source(name, request):
     model = load(ROOT / "configs" / name, overrides=overrides)
     missing = [p.name for p in model.parameters if p.written != "(default)" and not p.label]
     assert not missing
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "screens").glob("*.toml")), ids=str)
+def test_every_screening_fits_its_model(path):
+    screen = read_screen(path)
+    assert screen.reference.structure == screen.treated.structure
+    assert all(r.low <= screen.reference.values[r.name] <= r.high for r in screen.ranges)

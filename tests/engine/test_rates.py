@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+from lattice.engine import mean_field
+from lattice.engine.devices import region_of
+from lattice.engine.numbers import numbers_of
 from lattice.engine.simulation import Simulation
+from lattice.engine.step import plan_of
+from lattice.kernels.random_bits import seed_words
 from tests.conftest import slab_of_bone, small_model
 from tests.engine.placing import every, found, with_cells, within
 
@@ -288,3 +294,94 @@ def test_binding_conserves_both_partners_and_follows_mass_action(exchanged):
 
     exact = solve_ivp(speed, (0, HOURS), [0.0], rtol=1e-9, atol=1e-12).y[0, -1]
     np.testing.assert_allclose(level["complex"], exact, rtol=2e-3)
+
+
+REGULATED = """
+[geometry]
+kind = "plate"
+thickness = "20 um"
+axis = "z"
+[[cytokine]]
+name = "hormone"
+systemic = true
+decay = "0.5 /h"
+initial = "2 ng/mL"
+[cytokine.production]
+rate = "3 ng/mL/h"
+when = [ { signal = "density.gland+duct", effect = "increases", shape = "linear", scale = 0.1 } ]
+[[cytokine]]
+name = "local"
+diffusion = "0 um^2/s"
+decay = "0 /h"
+[cytokine.production]
+rate = "1 ng/mL/h"
+when = [ { signal = "neighbours.gland", effect = "increases", shape = "linear", scale = 1 } ]
+[[state]]
+name = "gland"
+secretes = { hormone = { rate = "2 fg/day", when = [
+    { signal = "density.duct", effect = "decreases", half = 0.1 },
+    { signal = "neighbours.duct", effect = "decreases", half = 1 },
+] } }
+seeding = { where = "marrow", fraction = 0.2 }
+[[state]]
+name = "duct"
+seeding = { where = "marrow", fraction = 0.1 }
+"""
+
+
+@pytest.mark.parametrize("reading", ["sampled", "mean field"])
+def test_production_that_senses(reading):
+    model = small_model(REGULATED, step="6 min", until="6 min")
+    bone = slab_of_bone(model)
+    simulation = Simulation(model, 3, bone)
+    cells = simulation.host_state()["cells"]
+    gland, duct = (cells == model.state_codes()[n] for n in ("gland", "duct"))
+    beside = [np.zeros(cells.shape), np.zeros(cells.shape)]
+    for kind, total in zip((gland, duct), beside, strict=True):
+        for axis in range(3):
+            low, high = [slice(None)] * 3, [slice(None)] * 3
+            low[axis], high[axis] = slice(None, -1), slice(1, None)
+            total[tuple(low)] += kind[tuple(high)]
+            total[tuple(high)] += kind[tuple(low)]
+    if reading == "sampled":
+        simulation.advance(1)
+        after = simulation.host_state()
+    else:
+        region, numbers = region_of(model), numbers_of(model)
+        plan = plan_of(model, region, region.size)
+        words = jnp.asarray(seed_words(3))
+        state = mean_field.initial_mean(model, region, numbers, words, jnp.asarray(bone))
+        codes = jnp.asarray(cells.reshape(-1))
+        state["x"] = jnp.eye(len(model.states), dtype=jnp.float32)[codes]
+        after = mean_field.advance(plan, numbers, state, jnp.zeros((1, 0), bool))
+    dt, volume = 0.1, cells.size * 1000.0
+    density = duct.mean()
+    secreted = 2e6 / 24 * (1 - density / (0.1 + density)) * np.sum(gland / (1 + beside[1])) / volume
+    source = 3 * (gland.mean() + density) / 0.1 + secreted
+    expected = 2 * np.exp(-0.5 * dt) + source * (1 - np.exp(-0.5 * dt)) / 0.5
+    assert float(after["systemic"][0]) == pytest.approx(expected, rel=2e-4)
+    made = np.asarray(after["cytokines"])[..., 0]
+    np.testing.assert_allclose(made, np.where(bone == 1, 0, dt * beside[0]), atol=1e-5)
+
+
+def test_arrivals_per_volume_do_not_depend_on_the_room():
+    text = """
+[[state]]
+name = "filler"
+seeding = { where = "everywhere", fraction = 0.8 }
+[[state]]
+name = "guest"
+[[rule]]
+name = "arrive"
+from = "empty"
+to = "guest"
+rate = "2.4e5 /mm^3/day"
+when = [ { signal = "density.empty", effect = "decreases", shape = "inverse", scale = 1 } ]
+"""
+    model = small_model(text, shape=(40, 40, 40), step="30 min")
+    simulation = Simulation(model, 2)
+    simulation.advance(6)
+    # 0.01 per voxel and hour for three hours; hazards of 0.025 a step lose 1.3 % to the step.
+    expected = 64000 * 0.03 * (1 - 0.0125)
+    guests = np.sum(simulation.host_state()["cells"] == model.state_codes()["guest"])
+    assert abs(guests - expected) < 4 * np.sqrt(expected)

@@ -162,14 +162,16 @@ def test_signals_of_the_own_voxel(sensed):
     np.testing.assert_allclose(read("matrix"), arrays["matrix"] / MATRIX_ONE, rtol=1e-6)
     np.testing.assert_allclose(read("time"), 4.0, rtol=5e-7)
     np.testing.assert_allclose(read("density", "b"), 0.2)
+    np.testing.assert_allclose(read("density", "b+empty"), 0.7)
 
 
-@pytest.mark.parametrize("name", ["a", "b", "empty", "bone"])
+@pytest.mark.parametrize("name", ["a", "b", "empty", "bone", "a+b"])
 def test_neighbour_signals_count_faces(sensed, name):
     model, arrays, read, _ = sensed
     matches = arrays["bone"] == 1 if name == "bone" else None
     if matches is None:
-        matches = arrays["cells"] == model.state_codes()[name]
+        codes = [model.state_codes()[n] for n in name.split("+")]
+        matches = np.isin(arrays["cells"], codes)
     found = read("neighbours", name)
     shape, periodic = matches.shape, (False, False, True)
     for place in np.ndindex(shape):
@@ -193,6 +195,8 @@ def test_places_where_cells_may_live(sensed):
 
 def formula(shape, rising, x, at, power, floor, ceiling):
     """The responses as the model's structure defines them."""
+    if shape == "inverse":
+        return np.clip(np.divide(at, x, out=np.full_like(x, np.inf), where=x > 0), floor, ceiling)
     if shape == "linear":
         return np.clip(x / at if rising else 1 - x / at, floor, ceiling)
     if shape == "threshold":
@@ -202,10 +206,12 @@ def formula(shape, rising, x, at, power, floor, ceiling):
 
 
 @pytest.mark.parametrize("effect", ["increases", "decreases"])
-@pytest.mark.parametrize("shape", ["hill", "linear", "threshold"])
+@pytest.mark.parametrize("shape", ["hill", "linear", "threshold", "inverse"])
 @pytest.mark.parametrize("limits", [(0.0, 1.0), (0.3, 2.5), (0.0, np.inf)])
 @pytest.mark.parametrize("power", [1.0, 3.5])
 def test_response_shapes(shape, effect, limits, power):
+    if shape == "inverse" and effect == "increases":
+        pytest.skip("an inverse response falls")
     if np.isinf(limits[1]) and (shape, effect) != ("linear", "increases"):
         limits = (0.1, 1.0)
     text = """

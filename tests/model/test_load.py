@@ -125,6 +125,22 @@ def test_density_may_be_given_per_volume():
     assert loads(text).values["rule.polarise.when.density.M1.half"] == 0.02
 
 
+def test_cells_may_be_counted_in_moles_and_arrive_per_volume():
+    per_pM = 602.214076 * 1e-6 * 1000  # cells in a voxel of 10 um
+    text = changed(
+        'signal = "neighbours.M1", effect = "increases", shape = "linear", scale = 2',
+        'signal = "density.M1", effect = "decreases", half = "2 pM"',
+    )
+    text += '[[rule]]\nname = "in"\nfrom = "empty"\nto = "M0"\nrate = "48 pM/day"\n'
+    values = loads(text).values
+    assert values["rule.polarise.when.density.M1.half"] == pytest.approx(2 * per_pM, rel=1e-15)
+    assert values["rule.in.rate"] == pytest.approx(2 * per_pM, rel=1e-15)
+    assert loads(text.replace("48 pM/day", "24 /mm^3/day")).values["rule.in.rate"] == 1e-6
+    assert loads(text.replace("48 pM/day", "24 /day")).values["rule.in.rate"] == 1
+    text = changed("fraction = 0.05", 'fraction = "5e4 /mm^3"')
+    assert loads(text).values["state.M0.seeding.fraction"] == 0.05
+
+
 def test_reactions_and_their_units():
     text = (
         BASE

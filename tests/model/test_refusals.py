@@ -123,6 +123,32 @@ CASES = {
         "systemic = true",
     ),
     "decay left out": ('decay = "0.0032 /min"', "", "cytokine.IL10.decay", "half_life"),
+    "state twice in a sum": (
+        'signal = "neighbours.M1"',
+        'signal = "neighbours.M1+M1"',
+        "rule.polarise.when.1.signal",
+        "write each once",
+    ),
+    "inverse that increases": (
+        'effect = "increases", shape = "linear"',
+        'effect = "increases", shape = "inverse"',
+        "rule.polarise.when.1.effect",
+        'write "decreases"',
+    ),
+    "production that has an age": (
+        'decay = "0.0032 /min"',
+        'decay = "0.0032 /min"\nproduction = { rate = "1 ng/mL/h", when = [ { signal = "age", '
+        'effect = "increases", half = "1 day" } ] }',
+        "cytokine.IL10.production.when",
+        "no age",
+    ),
+    "systemic production that senses a place": (
+        'diffusion = "1800 um^2/min"',
+        'systemic = true\nproduction = { rate = "1 ng/mL/h", when = [ { signal = "TNF", '
+        'effect = "increases", half = "1 ng/mL" } ] }',
+        "cytokine.IL10.production.when",
+        "differs from place to place",
+    ),
     "not TOML": ("[lattice]", "[lattice", "", "not valid TOML"),
     "newer schema": ("schema = 1", "schema = 2", "schema", "from 1 to 1"),
 }

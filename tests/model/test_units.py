@@ -31,6 +31,8 @@ def canonical(text, dimension):
         ("10 um^3/h", "volume rate", 10.0),
         ("100 /mm^3", "number density", 1e-7),
         ("1 amol/min", "molar rate", 60000.0),
+        ("602.214076 molecules/day", "molar rate", 1 / 24),
+        ("60 /mL/day", "number density rate", 2.5e-12),
         ("20 %", "number", 0.2),
         ("3 cells", "number", 3.0),
         ("1 1/hour", "rate", 1.0),

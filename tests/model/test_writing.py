@@ -17,8 +17,8 @@ from lattice.model.writing import to_toml
 from tests.model.example import BASE, changed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(CONFIGS.rglob("*.toml"))
-MODELS = sorted(CONFIGS.glob("*.toml"))
+FILES = sorted(p for p in CONFIGS.rglob("*.toml") if p.parent.name != "screens")
+MODELS = sorted([*CONFIGS.glob("*.toml"), *(CONFIGS / "oracles").glob("*.toml")])
 
 
 def shipped(path):
@@ -51,6 +51,10 @@ def test_shipped_models_load_and_round_trip(path):
         '[[cytokine]]\nname = "PTH"\nsystemic = true\ndecay = "1 /min"\ninitial = "3 pM"\n',
         '[[rule]]\nname = "x"\nfrom = "M1"\nto = "M0"\nrate = "1 /day"\nkeep_age = true\n'
         "needs_matrix = 0.2\nconsumes_matrix = 0.1\n",
+        '[[rule]]\nname = "x"\nfrom = "empty"\nto = "M1"\nrate = "5 pM/day"\nwhen = [ { signal = '
+        '"density.M0+M1", effect = "decreases", shape = "inverse", scale = "2 /mm^3" } ]\n',
+        '[[cytokine]]\nname = "PTH"\nsystemic = true\ndecay = "1 /min"\nproduction = { rate = '
+        '"3 pM/h", when = [ { signal = "PTH", effect = "decreases", half = "2 pM" } ] }\n',
         '[[rule]]\nname = "x"\nfrom = "M1"\nto = "M1"\nafter = "1 day"\nreset_age = true\n',
     ],
 )

@@ -1,0 +1,203 @@
+"""`osteolattice screen`: which parameters decide the difference between two arms."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lattice.cli import pool
+from lattice.cli.jax_setup import prepare_jax
+from lattice.model.errors import InputError, NumericalError
+
+SECONDS_BETWEEN_LINES = 10.0
+RUNS, IDENTITY = "runs.csv", "screen.json"
+RESULTS = ("screen.csv", "points.csv", "screen.png", "index.html")
+
+
+def command_screen(options: argparse.Namespace) -> int:
+    """Carry out a screening, or go on with one."""
+    if options.processes is not None and options.processes < 1:
+        raise InputError(f"--processes {options.processes}: write a whole number from 1 upwards")
+    prepare_jax()
+    from lattice.analysis.screen_file import read_screen
+    from lattice.analysis.screening import design
+    from lattice.io.lock import RunLock
+    from lattice.run import bone_of
+
+    screen = read_screen(Path(options.config))
+    points = design(screen)
+    for model in (screen.reference, screen.treated):
+        bone_of(model, screen.seed)  # refused here, not in each process
+    folder = options.out or Path("runs") / screen.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with RunLock(folder):
+        _identify(folder, screen, points)
+        done = _finished(folder / RUNS, screen)
+        tasks = [
+            (k, r)
+            for k in range(len(points))
+            for r in range(screen.replicates)
+            if (k, r) not in done
+        ]
+        processes = min(options.processes or os.cpu_count() or 1, max(1, len(tasks)))
+        if tasks:
+            _carry(folder / RUNS, screen, points, tasks, len(done), processes, options.quiet)
+        differences = _differences(_finished(folder / RUNS, screen), screen, len(points))
+        rows = _write(folder, screen, points, differences)
+    _summarise(folder, screen, rows)
+    return 0
+
+
+def _identify(folder: Path, screen, points) -> None:
+    """Say what the folder holds. Raises InputError where it holds something else."""
+    from lattice.io.files import write_text
+    from lattice.io.provenance import collect
+
+    said = {
+        "reference": screen.reference.text,
+        "treated": screen.treated.text,
+        "outcomes": screen.outcomes,
+        "ranges": [[r.name, r.low, r.high, r.scale] for r in screen.ranges],
+        "seed": screen.seed,
+        "replicates": screen.replicates,
+        "method": screen.method,
+        "points": points.tolist(),
+    }
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    path = folder / IDENTITY
+    if path.exists():
+        try:
+            same = json.loads(path.read_text(encoding="utf-8"))["digest"] == digest
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise InputError(
+                f"{folder} holds a screening of another file or model; choose another folder "
+                "with --out"
+            )
+        return
+    if any(item.name != ".lock" for item in folder.iterdir()):
+        raise InputError(f"{folder} is not empty; choose another folder with --out")
+    write_text(path, json.dumps({"digest": digest, **said, "made by": collect()}, indent=1))
+
+
+def _head(screen) -> list[str]:
+    arms = [f"{arm} {name}" for name in screen.outcomes for arm in ("reference", "treated")]
+    return ["point", "replicate", *arms]
+
+
+def _finished(path: Path, screen) -> dict[tuple[int, int], list[float]]:
+    """Pairs of runs that are on disk; a line that was cut off is dropped."""
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    done = {}
+    for line in whole.splitlines()[1:]:
+        point, replicate, *numbers = line.split(",")
+        done[int(point), int(replicate)] = [float(x) for x in numbers]
+    return done
+
+
+def _carry(path: Path, screen, points, tasks, done: int, processes: int, quiet: bool) -> None:
+    """Run what is missing, each pair to disk as it comes."""
+    from lattice.analysis.screening import csv_text
+
+    new = not path.exists()
+    began, last = time.monotonic(), 0.0
+    with path.open("a", encoding="utf-8", newline="") as file:
+        if new:
+            file.write(csv_text(_head(screen), []))
+        results = pool.each(_pair, tasks, processes, _prepare, (screen, points))
+        for count, (point, replicate, numbers) in enumerate(results, 1):
+            file.write(",".join([str(point), str(replicate), *map(repr, numbers)]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            now = time.monotonic()
+            if not quiet and (now - last > SECONDS_BETWEEN_LINES or count == len(tasks)):
+                left = (now - began) / count * (len(tasks) - count)
+                total = done + len(tasks)
+                line = f"{done + count}/{total} pairs of runs, {left:.0f} s left"
+                print(line, file=sys.stderr, flush=True)
+                last = now
+
+
+_shared: dict = {}
+"""What a process of the pool keeps: the screening, its design, bones, room in lists."""
+
+
+def _prepare(screen, points) -> None:
+    _shared.update(screen=screen, points=points, bone={}, capacity={})
+
+
+def _pair(task: tuple[int, int]) -> tuple[int, int, list[float]]:
+    """Both arms at a design point with the same seed: outcomes, reference before treated."""
+    point, replicate = task
+    screen = _shared["screen"]
+    changes = screen.values(_shared["points"][point])
+    seed = screen.seed + replicate
+    rows = [
+        _last_row(arm, getattr(screen, arm).with_values(**changes), seed, point)
+        for arm in ("reference", "treated")
+    ]
+    return point, replicate, [row[name][0] for name in screen.outcomes for row in rows]
+
+
+def _last_row(arm: str, model, seed: int, point: int) -> dict[str, tuple[float, str]]:
+    from lattice.engine.simulation import Simulation
+    from lattice.run import bone_of, check_row, steps_until
+
+    bones, capacity = _shared["bone"], _shared["capacity"]
+    if (arm, seed) not in bones:
+        bones[arm, seed] = bone_of(model, seed)
+    structure = model.structure
+    simulation = Simulation(model, seed, bones[arm, seed], capacity=capacity.get(structure, 0))
+    simulation.advance(steps_until(model))
+    capacity[structure] = simulation.capacity
+    row = simulation.row()
+    try:
+        check_row(row, None)
+    except NumericalError as error:
+        raise NumericalError(f"design point {point}, {arm} arm, seed {seed}: {error}") from None
+    return row
+
+
+def _differences(done, screen, count: int) -> np.ndarray:
+    """Mean over the replicates of treated minus reference, [point, outcome]."""
+    pairs = np.array(
+        [[done[k, r] for r in range(screen.replicates)] for k in range(count)], np.float64
+    )
+    return (pairs[..., 1::2] - pairs[..., 0::2]).mean(axis=1)
+
+
+def _write(folder: Path, screen, points, differences) -> list[dict]:
+    from lattice.analysis.screen_page import draw, page
+    from lattice.analysis.screening import columns, csv_text, indices, points_table
+    from lattice.io.files import write_text
+
+    rows = indices(screen, points, differences)
+    head = columns(screen)
+    write_text(folder / "screen.csv", csv_text(head, [[r[c] for c in head] for r in rows]))
+    write_text(folder / "points.csv", points_table(screen, points, differences))
+    picture = draw(screen, rows, folder / "screen.png")
+    write_text(folder / "index.html", page(screen, rows, differences, picture))
+    return rows
+
+
+def _summarise(folder: Path, screen, rows) -> None:
+    leading = "mu_star" if screen.method == "morris" else "total"
+    for outcome in screen.outcomes:
+        print(f"{outcome}, treated minus reference: {leading}, direction")
+        for row in [r for r in rows if r["outcome"] == outcome][:10]:
+            value = f"{row[leading]:.4g} +- {row[f'{leading}_conf']:.2g}"
+            print(f"  {row['parameter']:<40}{value:<24}{row['sign']}")
+    print(f"written to {folder}: {', '.join(RESULTS)}")
