@@ -7,8 +7,9 @@ of the file nor a rule of rate 0 changes a draw.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from lattice.model.structure import EMPTY, Model, Number, Rule, State
 
@@ -62,13 +63,18 @@ class Table:
         """States that a site rule may change, the empty voxel apart."""
         return tuple(g.reactants[0] for g in self.site if g.reactants[0] != 0)
 
-    @property
+    @cached_property
     def pair_codes(self) -> tuple[int, ...]:
-        """States one of which is in every pair that may react."""
-        codes = {c for g in self.pair for c in g.reactants if c != 0}
-        if any(g.reactants == (0, 0) for g in self.pair):
-            codes.add(0)
-        return tuple(sorted(codes))
+        """States one of which is in every pair that may react: few, as these are what is listed."""
+        pairs = [set(g.reactants) for g in self.pair]
+        # An empty voxel is listed only if two of them react: there are too many.
+        chosen = {c for pair in pairs for c in pair if pair in ({0, c}, {c}) and c != 0}
+        if {0} in pairs:
+            chosen.add(0)
+        while open_pairs := [pair for pair in pairs if not pair & chosen]:
+            uses = Counter(c for pair in open_pairs for c in pair)
+            chosen.add(max(uses, key=lambda c: (uses[c], -c)))
+        return tuple(sorted(chosen))
 
     @property
     def arrivals(self) -> Group | None:
