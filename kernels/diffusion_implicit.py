@@ -63,7 +63,10 @@ def step_implicit(
     flat = (shape[0], shape[1], -1)
     rows, source = u.reshape(flat), source.reshape(flat)
     sink = None if sink is None else sink.reshape(flat)
-    true = always(u)
+    # The sum of the sources is a unit of its own, so that nothing later reads `u` or `source` again
+    # for the sake of `true`: XLA would keep a copy of either until then.
+    made = sum_rows(always(u), source, grid.species, slabs)
+    true = always(made)
     # Not a constant even if dt is one: exponentials folded at compile time round differently.
     t = jnp.where(true, jnp.asarray(dt, u.dtype) / method.substeps, 0)
 
@@ -83,7 +86,6 @@ def step_implicit(
         grid,
     )
     counts = method.iterations if iterations is None else (iterations,) * len(method.iterations)
-    made = sum_rows(true, source, grid.species, slabs)
     zero = jnp.zeros_like(made)
     total = FieldBudget(zero, zero, zero)
     before = sum_rows(true, rows, grid.species, slabs)

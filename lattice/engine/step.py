@@ -22,7 +22,7 @@ from lattice.engine.region import Region
 from lattice.engine.signals import Surroundings
 from lattice.engine.table import Table, lower
 from lattice.kernels.counting import count_values
-from lattice.kernels.fusion import boundary
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.structure import Model
 
@@ -125,6 +125,12 @@ def _stripped(region: Region, *arrays: Array) -> tuple[Array, ...]:
     return tuple(region.strip(a.reshape(region.padded)) for a in arrays)
 
 
+def _now(state: State) -> Bool[Array, ""]:
+    """True, known only once the fields of this step are done: what is computed under it (see
+    `fusion.boundary`) takes no memory beside the field solver, which needs most."""
+    return always(state["molecules"]) if "molecules" in state else state["step"] >= 0
+
+
 def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
     region, model = plan.region, plan.model
 
@@ -136,7 +142,8 @@ def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
 
     total = None
     if "osteoid" in state:
-        total = matrix.matrix_total(state["osteoid"], state["mineral"])
+        # A unit of its own: computed anew for later readers, it would keep the old matrix alive.
+        total = boundary(_now(state), matrix.matrix_total, state["osteoid"], state["mineral"])
     fluid = state.get("cytokines")
     if fluid is not None:
         fluid = region.pad(fluid).reshape(region.size, -1)
@@ -263,8 +270,10 @@ def _cell_part(plan: Plan, numbers: Numbers, state: State, around: Surroundings)
             plan, numbers, around, consumed, fired, draws, jnp.asarray(orders), seed
         )
     if table.site:
-        cells, since, eaten, more = sampled.site_substep(
-            around, consumed, table, numbers, draws, plan.capacity
+        before = around
+        cells, since, eaten, more = boundary(
+            _now(state),
+            lambda: sampled.site_substep(before, consumed, table, numbers, draws, plan.capacity),
         )
         around = sampled.refreshed(around, cells, since, consumed, eaten)
         consumed, fired = eaten, fired + more
@@ -305,7 +314,11 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
     draws = sampled.Draws(*(stream_key(state["seed"], n) for n in ("contact", "site", "fate")))
     assert plan.model.matrix is not None
     assert around.matrix is not None
-    laid, wanted = matrix.laid_and_wanted(around, table, numbers, draws, plan.capacity)
+    before = around
+    laid, wanted = boundary(
+        _now(state),
+        lambda: matrix.laid_and_wanted(before, table, numbers, draws, plan.capacity),
+    )
     if consumed is not None:
         wanted = wanted + consumed
     laid, wanted = _stripped(region, laid, wanted)
