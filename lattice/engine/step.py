@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32
 
-from lattice.engine import fields, interventions, matrix, sampled
+from lattice.engine import fields, interventions, matrix, observe, sampled
 from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
 from lattice.engine.initial import count_bone_faces, places_of
 from lattice.engine.numbers import Numbers
@@ -76,15 +76,40 @@ def _cheapest_scheme(model: Model) -> str:
 
 
 def advance(
-    plan: Plan, numbers: Numbers, state: State, due: Bool[Array, "L I"], count: Int32[Array, ""]
-) -> State:
-    """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th."""
+    plan: Plan,
+    numbers: Numbers,
+    state: State,
+    due: Bool[Array, "L I"],
+    count: Int32[Array, ""],
+    every: Int32[Array, ""] | None = None,
+) -> tuple[State, dict[str, Array]]:
+    """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th.
+
+    Where the steps done are a multiple of `every`, the state is measured (`observe.measure`): the
+    second result holds these rows in order, along a first axis of length L."""
     prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
-    def body(i, state):
-        return one_step(plan, numbers, state, prepared, due[i])
+    def body(i, carry):
+        state, rows = carry
+        state = one_step(plan, numbers, state, prepared, due[i])
+        return state, rows if every is None else _with_row(plan, state, rows, first, every)
 
-    return jax.lax.fori_loop(0, count, body, state)
+    first, rows = state["step"], {}
+    if every is not None:
+        row = jax.eval_shape(lambda s: observe.measure(plan.model, plan.region, s), state)
+        rows = {k: jnp.zeros((due.shape[0], *r.shape), r.dtype) for k, r in row.items()}
+    return jax.lax.fori_loop(0, count, body, (state, rows))
+
+
+def _with_row(plan: Plan, state: State, rows, first, every):
+    """The rows of a chunk that began at the step `first`, with that of the present step if due."""
+
+    def measured(rows):
+        row = observe.measure(plan.model, plan.region, state)
+        position = state["step"] // every - first // every - 1
+        return {name: kept.at[position].set(row[name]) for name, kept in rows.items()}
+
+    return jax.lax.cond(state["step"] % every == 0, measured, lambda rows: rows, rows)
 
 
 def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]) -> State:
