@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import jax
@@ -156,11 +157,15 @@ def program_of(model: Model, capacity: int):
     the shapes of the state alone: tells memory and cost of lattices that nobody has filled.
 
     `capacity` is the length of the lists of active voxels."""
-    plan = plan_of(model, devices.region_of(model), capacity)
+    plan, numbers = plan_of(model, devices.region_of(model), capacity), numbers_of(model)
+
+    def run(values, state, due, count, every):
+        return advance(plan, replace(numbers, values=values), state, due, count, every)
+
     state = {s.name: jax.ShapeDtypeStruct(shape_of(s, model), s.dtype) for s in declare(model)}
     due = jax.ShapeDtypeStruct((LONGEST_CHUNK, len(model.interventions)), bool)
     one = jax.ShapeDtypeStruct((), jnp.int32)
-    return _compiled(plan, None, True).lower(numbers_of(model), state, due, one, one)
+    return jax.jit(run, donate_argnums=1).lower(numbers.values, state, due, one, one)
 
 
 @lru_cache(maxsize=32)
