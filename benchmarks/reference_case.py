@@ -40,7 +40,7 @@ def against_reference(
     where: str = "marrow",
     contrast: float = 100.0,
     species: int = 6,
-    outputs: int = 4,
+    outputs: int = 3,
     spin_up_hours: float = 4.0,
     step_minutes: float = 30.0,
 ) -> dict:

@@ -146,6 +146,12 @@ class Step:
 
         return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True)
 
+    def solve_near(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
+        """As `solve`, for an `r` that a solve has smoothed already: x is close to it, and only the
+        difference is left to the iterations."""
+        difference = self.solve(self.levels[0].residual(r, r), iterations)
+        return self.run(lambda r, d: r + d, r, difference)
+
     def close(self, rows, before, made, wanted, uptake):
         """Clips at 0, gives the field the wanted sum, and makes up the budget.
 
@@ -208,7 +214,7 @@ def several_poles(step: Step, rows, before, source, made):
     for number, (part, count) in enumerate(zip(parts, step.iterations, strict=True)):
         if number:
             x = step.run(lambda x: step.line(shrink, x) * x, x)
-        x = step.solve(x, count)
+        x = step.solve(x, count) if number == 0 else step.solve_near(x, count)
         total = step.run(lambda s, end: shrink * s - step.weight * end, total, step.uptake(x))
         wanted = step.run(lambda w, s, f: w + f * s, wanted, total, pole * part)
         new = step.run(lambda u, f, x: u + step.line(f, u) * x, new, pole * part, x)
