@@ -65,15 +65,15 @@ def coefficients(function: Callable[[np.ndarray], np.ndarray], largest: float) -
 
 def truncated(found: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
     """The shortest series whose rest is below a part of the whole, and the sum of the rest."""
-    rest = np.cumsum(np.abs(found[::-1]))[::-1]
-    length = max(1, int(np.argmax(rest < tolerance * rest[0])) if rest[-1] < tolerance else len(rest))
-    return found[:length], float(np.abs(found[length:]).sum())
+    rest = np.append(np.cumsum(np.abs(found[::-1]))[::-1], 0.0)
+    length = max(1, int(np.argmax(rest <= tolerance * rest[0])))
+    return found[:length], float(rest[length])
 
 
 def apply_functions(
     matrix: scipy.sparse.csr_matrix, largest: float, series: Sequence[np.ndarray], start: np.ndarray
 ) -> np.ndarray:
-    """Each Chebyshev series, as a function of the matrix, applied to one vector: [series, voxel]."""
+    """Each Chebyshev series as a function of the matrix, applied to one vector: [series, voxel]."""
     order = np.argsort([-len(s) for s in series])
     lengths = [len(series[i]) for i in order]
     table = np.zeros((len(series), max(lengths)))
