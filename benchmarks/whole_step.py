@@ -99,8 +99,8 @@ def output_share(grid: int = 64, seed: int = 0, days: int = 4) -> dict:
         for kind, overrides in (("without", quiet), ("with", default)):
             model = model_of(grid, *overrides, length)
             simulation = Simulation(model, seed, run.bone_of(model, seed))
-            simulation.advance(1)
-            jax.block_until_ready(simulation.state)
+            simulation.advance(1, 1 if kind == "with" else None)
+            simulation.row()
             folder = Path(tempfile.mkdtemp()) / "run"
             try:
                 start = time.perf_counter()
