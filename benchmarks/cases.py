@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from benchmarks.field_cases import yardstick
 from benchmarks.record import record, seconds
+from benchmarks.reference_case import against_reference
 from benchmarks.whole_step import output_share, whole_step
 from lattice.kernels.random_bits import stream_key, voxel_uniform
 
@@ -64,11 +65,18 @@ def fields(contrast: float | None) -> Callable[[int, int], list[dict]]:
     return case
 
 
+def references(grid: int, seed: int) -> list[dict]:
+    """The field solver with bone against a reference of its own, for both places of sources."""
+    return [record(**against_reference(grid, seed, where)) for where in ("marrow", "everywhere")]
+
+
 CASES: dict[str, Callable[[int, int], list[dict]]] = {
     "copy": copy,
     "random": random_numbers,
     "field": fields(None),
     "field-bone": fields(100.0),
+    "field-reference": lambda grid, seed: references(min(grid, 48), seed),
+    "field-reference-large": lambda grid, seed: references(grid, seed),
     "whole-step": lambda grid, seed: [whole_step(grid, seed)],
     "output": lambda grid, seed: [output_share(grid // 2, seed)],
 }

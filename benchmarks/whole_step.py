@@ -13,8 +13,7 @@ import numpy as np
 
 from benchmarks.record import copy_seconds, peak_bytes, record
 from lattice import run
-from lattice.engine.simulation import Simulation, _compiled
-from lattice.engine.step import plan_of
+from lattice.engine.simulation import LONGEST_CHUNK, Simulation, program_of
 from lattice.model import load
 from lattice.model.structure import Model
 
@@ -36,22 +35,26 @@ def whole_step(grid: int = 128, seed: int = 0, chunks: int = 10) -> dict:
     model = model_of(grid)
     simulation = Simulation(model, seed, run.bone_of(model, seed))
     simulation._grow_capacity()
-    plan = plan_of(model, simulation.region, simulation._capacity)
-    due = jnp.zeros((256, 0), bool)
     start = time.perf_counter()
-    lowered = _compiled(plan, None).lower(simulation.numbers, simulation.state, due, jnp.int32(1))
-    compiled = lowered.compile()
+    compiled = program_of(model, simulation._capacity).compile()
     compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
     assert memory is not None
+    due = jnp.zeros((LONGEST_CHUNK, 0), bool)
+    never = jnp.int32(2**30)
+
+    def advance(steps):
+        numbers = simulation.numbers.values
+        simulation.state, _ = compiled(numbers, simulation.state, due, jnp.int32(steps), never)
+        jax.block_until_ready(simulation.state)
+
     chunk = 8
     # The first solves follow the switching on of all sources; they are not typical.
-    simulation.state = compiled(simulation.numbers, simulation.state, due, jnp.int32(3))
+    advance(3)
     times = []
     for _ in range(chunks):
         start = time.perf_counter()
-        simulation.state = compiled(simulation.numbers, simulation.state, due, jnp.int32(chunk))
-        jax.block_until_ready(simulation.state)
+        advance(chunk)
         times.append((time.perf_counter() - start) / chunk)
     low, median, high = np.percentile(times, (25, 50, 75))
     voxels = grid**3
@@ -96,8 +99,8 @@ def output_share(grid: int = 64, seed: int = 0, days: int = 4) -> dict:
         for kind, overrides in (("without", quiet), ("with", default)):
             model = model_of(grid, *overrides, length)
             simulation = Simulation(model, seed, run.bone_of(model, seed))
-            simulation.advance(1)
-            jax.block_until_ready(simulation.state)
+            simulation.advance(1, 1 if kind == "with" else None)
+            simulation.row()
             folder = Path(tempfile.mkdtemp()) / "run"
             try:
                 start = time.perf_counter()

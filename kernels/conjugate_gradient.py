@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lattice.kernels.fusion import boundary
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 
@@ -42,18 +42,25 @@ def solve(
     def add(a: Rows, scale: Float[Array, "S"], b: Rows) -> Rows:
         return boundary(true, lambda a, s, b: a + jnp.tile(s, width) * b, a, scale, b)
 
-    def scaled(scale: Float[Array, "S"], b: Rows) -> Rows:
-        return boundary(true, lambda s, b: jnp.tile(s, width) * b, scale, b)
+    def advanced(u: Rows | None, scale: Float[Array, "S"], b: Rows, when: Array) -> Rows:
+        if u is None:
+            return boundary(when, lambda s, b: jnp.tile(s, width) * b, scale, b)
+        return boundary(when, lambda a, s, b: a + jnp.tile(s, width) * b, u, scale, b)
 
     u, direction, old = None, None, None
     for iteration in range(iterations):
         z = precondition(r)
         new = dot(r, z)
-        direction = z if direction is None else add(z, ratio(new, old), direction)
+        if direction is None:
+            direction = z
+        else:
+            # Not before the cycle is done, which needs most memory: the first part of u is a
+            # multiple of the direction, and two iterations then never hold both.
+            u = advanced(u, step, direction, true & always(new))
+            direction = add(z, ratio(new, old), direction)
         image = apply(direction)
         step = ratio(new, dot(direction, image))
-        u = scaled(step, direction) if u is None else add(u, step, direction)
         if iteration + 1 < iterations:
             r = add(r, -step, image)
         old = new
-    return u
+    return advanced(u, step, direction, true)

@@ -63,7 +63,10 @@ def step_implicit(
     flat = (shape[0], shape[1], -1)
     rows, source = u.reshape(flat), source.reshape(flat)
     sink = None if sink is None else sink.reshape(flat)
-    true = always(u)
+    # The sum of the sources is a unit of its own, so that nothing later reads `u` or `source` again
+    # for the sake of `true`: XLA would keep a copy of either until then.
+    made = sum_rows(always(u), source, grid.species, slabs)
+    true = always(made)
     # Not a constant even if dt is one: exponentials folded at compile time round differently.
     t = jnp.where(true, jnp.asarray(dt, u.dtype) / method.substeps, 0)
 
@@ -83,7 +86,6 @@ def step_implicit(
         grid,
     )
     counts = method.iterations if iterations is None else (iterations,) * len(method.iterations)
-    made = sum_rows(true, source, grid.species, slabs)
     zero = jnp.zeros_like(made)
     total = FieldBudget(zero, zero, zero)
     before = sum_rows(true, rows, grid.species, slabs)
@@ -143,6 +145,12 @@ class Step:
             )
 
         return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True)
+
+    def solve_near(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
+        """As `solve`, for an `r` that a solve has smoothed already: x is close to it, and only the
+        difference is left to the iterations."""
+        difference = self.solve(self.levels[0].residual(r, r), iterations)
+        return self.run(lambda r, d: r + d, r, difference)
 
     def close(self, rows, before, made, wanted, uptake):
         """Clips at 0, gives the field the wanted sum, and makes up the budget.
@@ -206,7 +214,7 @@ def several_poles(step: Step, rows, before, source, made):
     for number, (part, count) in enumerate(zip(parts, step.iterations, strict=True)):
         if number:
             x = step.run(lambda x: step.line(shrink, x) * x, x)
-        x = step.solve(x, count)
+        x = step.solve(x, count) if number == 0 else step.solve_near(x, count)
         total = step.run(lambda s, end: shrink * s - step.weight * end, total, step.uptake(x))
         wanted = step.run(lambda w, s, f: w + f * s, wanted, total, pole * part)
         new = step.run(lambda u, f, x: u + step.line(f, u) * x, new, pole * part, x)

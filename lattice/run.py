@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from lattice.analysis.histomorphometry import PARTS, Measure, histomorphometry
 from lattice.analysis.series import Series
-from lattice.engine.simulation import LONGEST_CHUNK, Simulation
+from lattice.engine.simulation import LONGEST_CHUNK, Row, Simulation
 from lattice.io import provenance
 from lattice.io.checkpoint import Checkpoint, digest, newest_checkpoint, write_checkpoint
 from lattice.io.images import bone_from_image
@@ -120,11 +121,15 @@ def simulate(
     end, marks = steps_until(model), label_steps(model)
     labelled = {}
     while simulation.step < end:
-        target = next_event(simulation.step, end, every, marks=marks)
-        simulation.advance(target - simulation.step)
-        rows.append(simulation.row())
-        check_row(rows[-1], None)
-        if target in marks:
+        target = next_event(simulation.step, end, marks=marks)
+        found = simulation.advance(min(LONGEST_CHUNK, target - simulation.step), every)
+        step = simulation.step
+        if (step == end or step in marks) and (every is None or step % every):
+            found.append(simulation.row())
+        for row in found:
+            check_row(row, None)
+        rows += found
+        if step in marks:
             labelled[simulation.time_h] = frame(model, _copied(simulation.host_state()))
     hours = np.array([row["time"][0] for row in rows])
     series = {
@@ -196,12 +201,13 @@ def record_run(
     max_seconds: float | None = None,
 ) -> Outcome:
     """Carry a simulation to its end and record it, from its present step, in a new run folder."""
-    units = {name: unit for name, (_, unit) in simulation.row().items()}
+    row = simulation.row()
+    units = {name: unit for name, (_, unit) in row.items()}
     about = _about(simulation)
     model, seed = simulation.model, simulation.seed
     with RunWriter.create(folder, model, seed=seed, provenance=about, units=units) as writer:
         keeper = _Keeper(simulation, writer, folder, about)
-        keeper.begin()
+        keeper.begin(row)
         return _carry_on(simulation, keeper, progress, stop, max_seconds, ())
 
 
@@ -245,45 +251,64 @@ class _Keeper:
 
     def __init__(self, simulation: Simulation, run: RunWriter, folder: Path, about: dict) -> None:
         self.simulation, self.run, self.folder, self.about = simulation, run, folder, about
-        self.writer = Writer(depth=2)
+        self.writer = Writer(depth=4)
+        self._waiting: deque[tuple[float, dict[str, float]]] = deque()
         output, model = simulation.model.output, simulation.model
         self.cadences = tuple(
             cadence(model, h) for h in (output.series, output.snapshots, output.checkpoints)
         )
         self.marks = label_steps(model)
         self.last: Path | None = None
-        self.row: dict[str, tuple[float, str]] = {}
+        self.row: Row = {}
 
-    def begin(self) -> None:
+    def begin(self, row: Row) -> None:
         """The first row, snapshot and checkpoint: a run can be resumed from its first second."""
-        self.keep(series=True, snapshot=self.cadences[1] is not None, checkpoint=True)
+        self.add(row)
+        self.keep(snapshot=self.cadences[1] is not None, checkpoint=True)
 
-    def keep_due(self, end: int) -> None:
-        """Write what is due at the present step."""
-        step = self.simulation.step
-        series, snapshot, checkpoint = (
+    def advance(self, steps: int, end: int) -> None:
+        """Go on by some steps and write what is due on the way and after them."""
+        simulation = self.simulation
+        for row in simulation.advance(steps, self.cadences[0]):
+            self.add(row)
+        step, every, marked = simulation.step, self.cadences[0], simulation.step in self.marks
+        wanted = marked or (step == end and every is not None)
+        if wanted and (every is None or step % every):
+            self.add(simulation.row())
+        _, snapshot, checkpoint = (
             every is not None and (step % every == 0 or step == end) for every in self.cadences
         )
-        marked = step in self.marks
         last = step == end
         self.keep(
-            series=series or marked,
             snapshot=snapshot or marked or (last and bool(self.marks)),
             checkpoint=checkpoint or last,
         )
 
-    def keep(self, *, series: bool, snapshot: bool, checkpoint: bool) -> None:
-        """Copy what is to be written and hand it to the thread."""
-        simulation = self.simulation
-        hours = simulation.time_h
-        if series or checkpoint:
-            self.row = simulation.row()
-            check_row(self.row, self.last)
-        if series:
-            values = {name: value for name, (value, _) in self.row.items() if name != "time"}
-            self.writer.submit(self.run.add_row, hours, values)
+    def add(self, row: Row) -> None:
+        """A row of the series, if it is sound. Raises NumericalError."""
+        check_row(row, self.last)
+        self.row = row
+        values = {name: value for name, (value, _) in row.items() if name != "time"}
+        self._waiting.append((row["time"][0], values))
+        # One call takes all rows that wait, so that rows never fill the queue of the thread.
+        if len(self._waiting) == 1:
+            self.writer.submit(self._write_rows)
+
+    def _write_rows(self) -> None:
+        # A row leaves the line after it was written: `add` counts on that.
+        while self._waiting:
+            self.run.add_row(*self._waiting[0])
+            self._waiting.popleft()
+
+    def keep(self, *, snapshot: bool, checkpoint: bool) -> None:
+        """Copy what is to be written of the present state and hand it to the thread."""
         if not (snapshot or checkpoint):
             return
+        simulation = self.simulation
+        hours = simulation.time_h
+        if checkpoint and self.row.get("time", (None,))[0] != hours:
+            self.row = simulation.row()
+            check_row(self.row, self.last)
         state = _copied(simulation.host_state())
         if snapshot:
             self.writer.submit(self.run.add_snapshot, hours, state)
@@ -293,6 +318,7 @@ class _Keeper:
 
     def _checkpoint(self, step: int, hours: float, state, ledger) -> None:
         # A run that is resumed here must find every earlier row.
+        self._write_rows()
         self.run.flush()
         model = self.simulation.model
         self.last = write_checkpoint(
@@ -314,14 +340,10 @@ def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outco
     chunk, reason, compiled = 1, None, None
     with keeper.writer:
         while simulation.step < end and reason is None:
-            target = min(
-                next_event(simulation.step, end, *keeper.cadences, marks=keeper.marks),
-                simulation.step + chunk,
-            )
+            # Rows are collected on the way; only what needs the whole state ends a chunk.
+            event = next_event(simulation.step, end, *keeper.cadences[1:], marks=keeper.marks)
             looked = time.monotonic()
-            simulation.advance(target - simulation.step)
-            jax.block_until_ready(simulation.state["step"])
-            keeper.keep_due(end)
+            keeper.advance(min(event - simulation.step, chunk), end)
             now = time.monotonic()
             if now - looked < SECONDS_BETWEEN_LOOKS / 2:
                 chunk = min(2 * chunk, LONGEST_CHUNK)
@@ -334,7 +356,7 @@ def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outco
                 reason = "the wall time that --max-walltime allows is used up"
         finished = simulation.step >= end
         if not finished:
-            keeper.keep(series=False, snapshot=False, checkpoint=True)
+            keeper.keep(snapshot=False, checkpoint=True)
         elif not keeper.row:
             keeper.row = simulation.row()
         keeper.writer.drain()

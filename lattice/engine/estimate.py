@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lattice.engine.declare import bytes_per_voxel, local_cytokines
 from lattice.model.structure import Model
 
-SOLVER_BYTES = 28.0
+SOLVER_BYTES = 21.0
 """Work space of the field solver, per voxel and cytokine (case whole-step, `bytes_per_voxel`)."""
 
 FIELD_SECONDS = 30e-9

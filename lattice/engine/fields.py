@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, UInt8
+from jaxtyping import Array, Float, Int32, Integer, UInt8
 
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
@@ -172,13 +172,28 @@ def _effective_cells(around, code, exchange, numbers, capacity) -> Float[Array, 
         )
         listed = region.owned(view.index) & (index < region.size)
         fixed = jnp.where(listed, jnp.round(factor * EXCHANGE_ONE), 0).astype(jnp.int32)
-        return low + jnp.sum(fixed % EXCHANGE_ONE), high + jnp.sum(fixed // EXCHANGE_ONE)
+        more, most = sum_in_limbs(fixed)
+        return carried(low + more, high + most)
 
     zero = jnp.int32(0)
     low, high = in_batches(around.cells == code, capacity, work, (zero, zero))
-    low, high = region_sum(low, region), region_sum(high, region)
+    low, high = carried(region_sum(low, region), region_sum(high, region))
     cells = high.astype(jnp.float32) + low.astype(jnp.float32) / EXCHANGE_ONE
     return cells * _global_factor(around, shared, numbers)
+
+
+def carried(low: Int32[Array, ""], high: Int32[Array, ""]):
+    """The same number with the low limb below `EXCHANGE_ONE`."""
+    return low % EXCHANGE_ONE, high + low // EXCHANGE_ONE
+
+
+def sum_in_limbs(fixed: Int32[Array, "N"]) -> tuple[Int32[Array, ""], Int32[Array, ""]]:
+    """The sum of fixed-point factors as (parts, wholes) of `EXCHANGE_ONE`.
+
+    Each limb of a row of 1024 factors and of all rows fits 32 bits as long as there are fewer than
+    5e8 of them, each below 512, and their sum is below 2**31 wholes."""
+    rows = jnp.sum(jnp.pad(fixed, (0, -fixed.shape[0] % 1024)).reshape(-1, 1024), axis=1)
+    return carried(jnp.sum(rows % EXCHANGE_ONE), jnp.sum(rows // EXCHANGE_ONE))
 
 
 def region_sum(value: Integer[Array, "..."], region: Region) -> Integer[Array, "..."]:

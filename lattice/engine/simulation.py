@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
 from lattice.engine import devices, observe
-from lattice.engine.declare import declare, has_bone
+from lattice.engine.declare import declare, has_bone, shape_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
@@ -25,6 +26,9 @@ from lattice.model.structure import Model
 
 LONGEST_CHUNK = 256
 SMALLEST_CAPACITY = 256
+
+Row = dict[str, tuple[float, str]]
+"""A moment of the series: name -> (value, unit)."""
 
 
 class Simulation:
@@ -73,17 +77,30 @@ class Simulation:
         """Simulated hours."""
         return self.step * self.model.time.step
 
-    def advance(self, steps: int) -> None:
-        """Go on by some steps; how they are cut into chunks changes no bit."""
+    def advance(self, steps: int, every: int | None = None) -> list[Row]:
+        """Go on by some steps; how they are cut into chunks changes no bit.
+
+        Returns a row (as `row` does) for each step on the way whose number is a multiple of
+        `every`. They are measured on the device and fetched once a chunk."""
+        rows: list[Row] = []
         while steps > 0:
             count = min(steps, LONGEST_CHUNK)
             self._grow_capacity()
             plan = plan_of(self.model, self.region, self._capacity)
+            first = self.step
             due = np.zeros((LONGEST_CHUNK, len(self.model.interventions)), bool)
-            due[:count] = due_steps(self.model, self.step, count)
-            chunk = _compiled(plan, self.mesh)
-            self.state = chunk(self.numbers, self.state, jnp.asarray(due), jnp.int32(count))
+            due[:count] = due_steps(self.model, first, count)
+            arguments = [self.numbers, self.state, jnp.asarray(due), jnp.int32(count)]
+            if every is not None:
+                arguments.append(jnp.int32(every))
+            self.state, measured = _compiled(plan, self.mesh, every is not None)(*arguments)
+            if every is not None and (found := (first + count) // every - first // every):
+                kept = {name: values[:found] for name, values in jax.device_get(measured).items()}
+                for k in range(found):
+                    one = {name: values[k] for name, values in kept.items()}
+                    rows.append(observe.series_row(self.model, one))
             steps -= count
+        return rows
 
     def _grow_capacity(self) -> None:
         """Lists with room for all active voxels of a slab; recompiles when they outgrow it."""
@@ -96,7 +113,7 @@ class Simulation:
         whole = self.region.size
         self._capacity = whole if 2 * capacity > whole else capacity
 
-    def row(self) -> dict[str, tuple[float, str]]:
+    def row(self) -> Row:
         """The present row of the series: name -> (value, unit)."""
         measured = _measured(self.model.structure, self.region, self.mesh)(self.state)
         return observe.series_row(self.model, jax.device_get(measured))
@@ -137,15 +154,31 @@ def _seeding(structure: Model, region: Region, mesh: Mesh | None):
 
 
 @lru_cache(maxsize=32)
-def _compiled(plan: Plan, mesh: Mesh | None):
-    """The jitted chunk of a plan; the state is donated."""
+def _compiled(plan: Plan, mesh: Mesh | None, rows: bool = False):
+    """The jitted chunk of a plan, with or without rows of the series; the state is donated."""
 
-    def run(numbers: Numbers, state: dict[str, Array], due, count):
-        return advance(plan, numbers, state, due, count)
+    def run(numbers: Numbers, state: dict[str, Array], due, count, every=None):
+        return advance(plan, numbers, state, due, count, every)
 
-    layout = devices.partition(plan.model)
-    inputs = (PartitionSpec(), layout, PartitionSpec(), PartitionSpec())
-    return jax.jit(devices.on_slabs(run, mesh, inputs, layout), donate_argnums=1)
+    layout, whole = devices.partition(plan.model), PartitionSpec()
+    inputs = (whole, layout, whole, whole) + ((whole,) if rows else ())
+    return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole)), donate_argnums=1)
+
+
+def program_of(model: Model, capacity: int):
+    """The chunk of a model for one device as a program to be compiled (`jax.stages.Lowered`), from
+    the shapes of the state alone: tells memory and cost of lattices that nobody has filled.
+
+    `capacity` is the length of the lists of active voxels."""
+    plan, numbers = plan_of(model, devices.region_of(model), capacity), numbers_of(model)
+
+    def run(values, state, due, count, every):
+        return advance(plan, replace(numbers, values=values), state, due, count, every)
+
+    state = {s.name: jax.ShapeDtypeStruct(shape_of(s, model), s.dtype) for s in declare(model)}
+    due = jax.ShapeDtypeStruct((LONGEST_CHUNK, len(model.interventions)), bool)
+    one = jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.jit(run, donate_argnums=1).lower(numbers.values, state, due, one, one)
 
 
 @lru_cache(maxsize=32)

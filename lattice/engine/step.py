@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32
 
-from lattice.engine import fields, interventions, matrix, sampled
+from lattice.engine import fields, interventions, matrix, observe, sampled
 from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
 from lattice.engine.initial import count_bone_faces, places_of
 from lattice.engine.numbers import Numbers
@@ -22,7 +22,7 @@ from lattice.engine.region import Region
 from lattice.engine.signals import Surroundings
 from lattice.engine.table import Table, lower
 from lattice.kernels.counting import count_values
-from lattice.kernels.fusion import boundary
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.structure import Model
 
@@ -76,15 +76,40 @@ def _cheapest_scheme(model: Model) -> str:
 
 
 def advance(
-    plan: Plan, numbers: Numbers, state: State, due: Bool[Array, "L I"], count: Int32[Array, ""]
-) -> State:
-    """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th."""
+    plan: Plan,
+    numbers: Numbers,
+    state: State,
+    due: Bool[Array, "L I"],
+    count: Int32[Array, ""],
+    every: Int32[Array, ""] | None = None,
+) -> tuple[State, dict[str, Array]]:
+    """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th.
+
+    Where the steps done are a multiple of `every`, the state is measured (`observe.measure`): the
+    second result holds these rows in order, along a first axis of length L."""
     prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
-    def body(i, state):
-        return one_step(plan, numbers, state, prepared, due[i])
+    def body(i, carry):
+        state, rows = carry
+        state = one_step(plan, numbers, state, prepared, due[i])
+        return state, rows if every is None else _with_row(plan, state, rows, first, every)
 
-    return jax.lax.fori_loop(0, count, body, state)
+    first, rows = state["step"], {}
+    if every is not None:
+        row = jax.eval_shape(lambda s: observe.measure(plan.model, plan.region, s), state)
+        rows = {k: jnp.zeros((due.shape[0], *r.shape), r.dtype) for k, r in row.items()}
+    return jax.lax.fori_loop(0, count, body, (state, rows))
+
+
+def _with_row(plan: Plan, state: State, rows, first, every):
+    """The rows of a chunk that began at the step `first`, with that of the present step if due."""
+
+    def measured(rows):
+        row = observe.measure(plan.model, plan.region, state)
+        position = state["step"] // every - first // every - 1
+        return {name: kept.at[position].set(row[name]) for name, kept in rows.items()}
+
+    return jax.lax.cond(state["step"] % every == 0, measured, lambda rows: rows, rows)
 
 
 def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]) -> State:
@@ -134,6 +159,12 @@ def _stripped(region: Region, *arrays: Array) -> tuple[Array, ...]:
     return tuple(region.strip(a.reshape(region.padded)) for a in arrays)
 
 
+def _now(state: State) -> Bool[Array, ""]:
+    """True, known only once the fields of this step are done: what is computed under it (see
+    `fusion.boundary`) takes no memory beside the field solver, which needs most."""
+    return always(state["molecules"]) if "molecules" in state else state["step"] >= 0
+
+
 def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
     region, model = plan.region, plan.model
 
@@ -145,7 +176,8 @@ def _surroundings(plan: Plan, state: State, faces) -> Surroundings:
 
     total = None
     if "osteoid" in state:
-        total = matrix.matrix_total(state["osteoid"], state["mineral"])
+        # A unit of its own: computed anew for later readers, it would keep the old matrix alive.
+        total = boundary(_now(state), matrix.matrix_total, state["osteoid"], state["mineral"])
     fluid = state.get("cytokines")
     if fluid is not None:
         fluid = region.pad(fluid).reshape(region.size, -1)
@@ -273,8 +305,10 @@ def _cell_part(plan: Plan, numbers: Numbers, state: State, around: Surroundings)
             plan, numbers, around, consumed, fired, draws, jnp.asarray(orders), seed
         )
     if table.site:
-        cells, since, eaten, more = sampled.site_substep(
-            around, consumed, table, numbers, draws, plan.capacity
+        before = around
+        cells, since, eaten, more = boundary(
+            _now(state),
+            lambda: sampled.site_substep(before, consumed, table, numbers, draws, plan.capacity),
         )
         around = sampled.refreshed(around, cells, since, consumed, eaten)
         consumed, fired = eaten, fired + more
@@ -315,7 +349,11 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
     draws = sampled.Draws(*(stream_key(state["seed"], n) for n in ("contact", "site", "fate")))
     assert plan.model.matrix is not None
     assert around.matrix is not None
-    laid, wanted = matrix.laid_and_wanted(around, table, numbers, draws, plan.capacity)
+    before = around
+    laid, wanted = boundary(
+        _now(state),
+        lambda: matrix.laid_and_wanted(before, table, numbers, draws, plan.capacity),
+    )
     if consumed is not None:
         wanted = wanted + consumed
     laid, wanted = _stripped(region, laid, wanted)

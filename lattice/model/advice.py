@@ -9,6 +9,8 @@ from .structure import EMPTY, Model, Rule
 __all__ = ["advice"]
 
 _LIKELY = 0.5
+_LIKELY_HOPS = 1.5
+"""A step tries six bonds, and corrects what two hops on one axis do (`flux.hop_hazard`)."""
 _HOURS_PER = (("day", 24.0), ("h", 1.0), ("min", 1 / 60), ("s", 1 / 3600))
 
 
@@ -40,12 +42,13 @@ def _too_fast(model: Model) -> list[str]:
         step = model.time.step if rule.kind == "site" else model.time.contact_step
         rate = model.values[rule.rate] * _largest_factor(model, rule)
         rate = rate / model.lattice.voxel if rule.kind == "move" else rate
-        if rate * step > _LIKELY:
+        likely = _LIKELY_HOPS if rule.kind == "move" else _LIKELY
+        if rate * step > likely:
             noun = {"move": "hops", "divide": "divisions"}.get(rule.kind, "events")
             found.append(
                 f"{rule.rate}: up to {rate * step:.2g} {noun} in one step of {duration(step)}, so "
                 f"that the step limits the rule; write {key} = "
-                f'"{duration(_LIKELY / rate)}" or less'
+                f'"{duration(likely / rate)}" or less'
             )
     return found
 

@@ -88,7 +88,7 @@ def sampled_ring():
 
     def final(words, steps):
         state = {**single, "seed": words}
-        return advance(plan, numbers, state, due, steps)["cells"].reshape(4)
+        return advance(plan, numbers, state, due, steps)[0]["cells"].reshape(4)
 
     many = jax.jit(jax.vmap(final, in_axes=(0, None)))
 

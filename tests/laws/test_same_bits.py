@@ -22,8 +22,7 @@ from lattice.io.checkpoint import digest
 from tests.conftest import TISSUE, slab_of_bone, small_model
 model = small_model(TISSUE, shape=(12, 10, 16), boundary=["no-flux", "periodic", sys.argv[2]])
 simulation = Simulation(model, 5, slab_of_bone(model, 5), device_count=int(sys.argv[1]))
-simulation.advance(30)
-row = simulation.row()
+row = simulation.advance(30, 10)[-1]
 print("digest", digest(simulation.host_state()), [row[n] for n in sorted(row)])
 """
 
@@ -68,6 +67,24 @@ def test_chunk_length_changes_nothing(model, straight, pieces):
         simulation.advance(steps)
         simulation.row()
     same(simulation, straight)
+
+
+def test_rows_on_the_way_are_those_of_single_steps(model, straight):
+    """Measured inside a chunk or between chunks of one step: the same values, and the same run."""
+    together, single = (
+        Simulation(model, 3, slab_of_bone(model)),
+        Simulation(model, 3, slab_of_bone(model)),
+    )
+    single.advance(2)
+    together.advance(2)
+    rows = together.advance(7, 3) + together.advance(STEPS - 9, 3)
+    expected = []
+    for _ in range(2, STEPS):
+        single.advance(1)
+        if single.step % 3 == 0:
+            expected.append(single.row())
+    assert rows == expected
+    same(together, straight)
 
 
 def test_restart_from_host_arrays_changes_nothing(model, straight):
