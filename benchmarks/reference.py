@@ -46,7 +46,7 @@ def operator(bone: np.ndarray, in_bone: float, voxel: float) -> scipy.sparse.csr
     columns.append(index.ravel())
     values.append(diagonal.ravel())
     entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return scipy.sparse.coo_matrix(entries, shape=(f.size, f.size)).tocsr()
+    return scipy.sparse.csr_matrix(entries, shape=(f.size, f.size))
 
 
 def coefficients(function: Callable[[np.ndarray], np.ndarray], largest: float) -> np.ndarray:
@@ -54,7 +54,7 @@ def coefficients(function: Callable[[np.ndarray], np.ndarray], largest: float) -
     terms = 256
     while True:
         x = np.cos(np.pi * (np.arange(terms) + 0.5) / terms)
-        found = dct(function(largest / 2 * (1 + x)), type=2) / terms
+        found = np.asarray(dct(function(largest / 2 * (1 + x)), type=2)) / terms
         found[0] /= 2
         if np.abs(found[-terms // 8 :]).max() < 1e-13 * np.abs(found).max():
             return found

@@ -95,8 +95,8 @@ def test_all_points_and_arms_share_one_compilation(tmp_path):
     points = design(screen)
     screening._prepare(screen, points)
     simulation._compiled.cache_clear()
-    simulation._initial.cache_clear()
+    simulation._seeding.cache_clear()
     rows = [screening._pair((k, 0)) for k in range(0, len(points), 5)]
     assert len({tuple(numbers) for _, _, numbers in rows}) > 1
     assert simulation._compiled.cache_info().misses == 1
-    assert simulation._initial.cache_info().misses == 1
+    assert simulation._seeding.cache_info().misses == 1
