@@ -26,6 +26,8 @@ DESCRIPTIONS = {
     "OS/BS": "bone surface covered by osteoid",
     "ES/BS": "eroded surface: touches osteoclasts or reversal cells",
     "QS/BS": "quiescent surface: touches lining cells",
+    "Site occupancy": "surface that touches osteoblasts, as a share of what neither lining cells "
+    "nor osteoclasts hold",
     "O.Th": "osteoid thickness, OV / OS",
     "N.Ob/BS": "osteoblasts on bone per bone surface",
     "N.Oc/BS": "osteoclasts on bone per bone surface",
@@ -120,6 +122,9 @@ def cellular_morphometry(
     }
     shares = _surface_shares(bone, present, osteoid, seam_um / voxel_um)
     volumes = _matrix_volumes(osteoid, mineral, voxel_um)
+    if {"Ob.S/BS", "Oc.S/BS", "QS/BS"} <= set(shares):
+        held = shares["Oc.S/BS"] + shares["QS/BS"]
+        shares["Site occupancy"] = ratio(shares["Ob.S/BS"], 1 - held)
     result = volumes | {name: Measure(100 * s, "%") for name, s in shares.items()}
     covered_mm2 = shares["OS/BS"] * bone_surface_mm2
     result["O.Th"] = Measure(1000 * ratio(volumes["OV"].value, covered_mm2), "um")

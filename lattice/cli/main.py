@@ -25,6 +25,10 @@ COMMANDS = {
     "export": ("lattice.cli.telling", "convert a run for ParaView, napari, xarray, spreadsheets"),
     "morphometry": ("lattice.cli.telling", "measure bone in an image or a run (ASBMR names)"),
     "screen": ("lattice.cli.screening", "find the parameters that decide between two arms"),
+    "calibrate": (
+        "lattice.cli.calibrating",
+        "steer numbers of a model until a run holds its targets",
+    ),
     "schema": ("lattice.cli.checking", "print the JSON Schema of model files for editors"),
     "bench": ("lattice.cli.benching", "measure the stepping core"),
     "doctor": ("lattice.cli.doctor", "examine this installation: JAX, devices, HDF5, memory"),
@@ -139,6 +143,13 @@ def _screen(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
 
+def _calibrate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "config", type=Path, metavar="CONFIG", help="a calibration (TOML), as configs/calibrations/"
+    )
+    sub.add_argument("--out", type=Path, metavar="FILE", help="table (default runs/NAME.csv)")
+
+
 def _bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the records")
@@ -156,12 +167,13 @@ _ARGUMENTS = {
     "export": _export,
     "morphometry": _morphometry,
     "screen": _screen,
+    "calibrate": _calibrate,
     "schema": lambda sub: None,
     "bench": _bench,
     "doctor": lambda sub: None,
 }
 
-COMPUTES = {"run", "resume", "trial", "screen", "bench"}
+COMPUTES = {"run", "resume", "trial", "screen", "calibrate", "bench"}
 """Commands that step a lattice, and therefore want the allocator's settings."""
 
 

@@ -17,7 +17,9 @@ from lattice.model.writing import to_toml
 from tests.model.example import BASE, changed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(p for p in CONFIGS.rglob("*.toml") if p.parent.name not in ("screens", "trials"))
+FILES = sorted(
+    p for p in CONFIGS.rglob("*.toml") if p.parent.name not in ("screens", "trials", "calibrations")
+)
 MODELS = sorted([*CONFIGS.glob("*.toml"), *(CONFIGS / "oracles").glob("*.toml")])
 
 
