@@ -44,7 +44,7 @@ lives = "marrow"
 
 def adult(edge, *more, path=ADULT):
     shape = f"lattice.shape=[{edge}, {edge}, {edge}]"
-    return load(path, overrides=[shape, *more])
+    return load(path, overrides=[shape, "geometry.thickness=25 um", *more])
 
 
 def run(model, seed, days):
@@ -100,12 +100,14 @@ def without_sites(folder):
     return model.with_values(**CLAMPED)
 
 
+@pytest.mark.full
 def test_equal_vigour_no_gain():
     # Half of all osteoblasts, twice a week: with nothing to renew, only loss is left.
     lost = paired(equal_vigour(), (1,), 7, 0.5, formed)
     assert lost[0] < -0.02
 
 
+@pytest.mark.full
 def test_no_site_exclusion_no_gain(tmp_path):
     model = without_sites(tmp_path)
     ratio = model.values["state.osteoblast_aged.lays"] / model.values["state.osteoblast_fresh.lays"]
