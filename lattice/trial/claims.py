@@ -55,6 +55,8 @@ class _Reader:
             self._known(name, self.outcomes, "outcome", "outcome")
         self._suits(table, expect)
         size, relative = self._size(table, expect)
+        if expect == "within":
+            return self._within(table, outcomes)
         if expect in DIRECTIONS:
             names = (
                 _listed(table["arm"]) if "arm" in table else self._curve(table["curve"], "curve")
@@ -77,21 +79,37 @@ class _Reader:
             other_doses=self._doses(others),
         )
 
+    def _within(self, table: Mapping[str, Any], outcomes: tuple[str, ...]) -> Check:
+        low, high = table["range"]
+        if low >= high:
+            raise self.refuse(f"{self.key}.range", "its begin is not below its end; swap them")
+        arms = _listed(table["arm"])
+        for name in arms:
+            self._known(name, self.arms, "arm", "arm")
+        combine = table.get("combine", "all")
+        return Check("within", outcomes, (), combine, arms=arms, range=(float(low), float(high)))
+
     def _suits(self, table: Mapping[str, Any], expect: str) -> None:
         """Every key has a meaning for what is expected, and none is missing."""
-        needed = {"none": ("margin",), "lower optimum": ("curve", "than")}.get(expect, ())
+        needed = {
+            "none": ("margin",),
+            "lower optimum": ("curve", "than"),
+            "within": ("arm", "range"),
+        }.get(expect, ())
         allowed = {"outcome", "expect", "reference", "curve"}
-        if expect in DIRECTIONS:
+        if expect == "within":
+            allowed = {"outcome", "expect", "arm", "range", "combine"}
+        elif expect in DIRECTIONS:
             allowed |= {"arm", "combine", "less", "margin" if expect == "none" else "least"}
             if ("arm" in table) == ("curve" in table):
                 raise self.refuse(f"{self.key}.arm", "write either arm or curve")
         else:
             allowed |= {"less"} if expect in ("rises", "falls") else set()
             allowed |= {"than"} if expect == "lower optimum" else set()
-            needed = (*needed, "curve")
+            needed = ("curve", *needed)
         for word in needed:
             if word not in table:
-                example = '"5 %"' if word == "margin" else '"OCN kill"'
+                example = {"margin": '"5 %"', "range": "[10, 25]"}.get(word, '"OCN kill"')
                 problem = f'expect = "{expect}" needs it; write {word} = {example}'
                 raise self.refuse(f"{self.key}.{word}", problem)
         for word in table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -75,7 +75,9 @@ def evaluate(trial: Trial, values: Values) -> list[Judged]:
 def _judge(finding: Finding, values: Values) -> Judged:
     verdicts, lines = [], []
     for test in finding.tests:
-        if test.expect in DIRECTIONS:
+        if test.expect == "within":
+            verdict, found = _within(test, values)
+        elif test.expect in DIRECTIONS:
             verdict, found = _directions(test, values)
         elif test.expect in TRENDS:
             verdict, found = _trends(test, values)
@@ -137,6 +139,24 @@ def _directions(test: Check, values: Values) -> tuple[Verdict, list[Line]]:
             lines.append(
                 Line(_named(difference), outcome, test.expect, found, base, bound, verdict)
             )
+            verdicts.append(verdict)
+        by_arm.append(_all(verdicts))
+    return (_all if test.combine == "all" else _any)(by_arm), lines
+
+
+def _within(test: Check, values: Values) -> tuple[Verdict, list[Line]]:
+    """Whether the mean of an arm lies in a range, told from its 95 % interval."""
+    low, high = test.range
+    middle, half = (low + high) / 2, (high - low) / 2
+    by_arm, lines = [], []
+    for arm in test.arms:
+        verdicts = []
+        for outcome in test.outcomes:
+            found = estimate(values[outcome][arm])
+            about = replace(found, low=found.low - middle, high=found.high - middle)
+            verdict = verdict_of(about, "none", half)
+            expected = f"within {low:g} to {high:g}"
+            lines.append(Line(arm, outcome, expected, found, float("nan"), 0.0, verdict))
             verdicts.append(verdict)
         by_arm.append(_all(verdicts))
     return (_all if test.combine == "all" else _any)(by_arm), lines

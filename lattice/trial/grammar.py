@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+
 from lattice.model.grammar import ARRAYS
 from lattice.model.kinds import Either, Flag, Integer, ListOf, Quantity, Record, Text
 
 __all__ = ["ARM", "FINDING", "OUTCOME", "REDUCTIONS", "TABLES", "TEST_KEYS", "TRIAL", "Settings"]
 
 REDUCTIONS = ("last", "mean", "change", "percent", "max", "min", "area")
-EXPECTATIONS = ("up", "down", "none", "rises", "falls", "interior optimum", "lower optimum")
+EXPECTATIONS = (
+    *("up", "down", "none", "within", "rises", "falls"),
+    *("interior optimum", "lower optimum"),
+)
 
 LABEL = Text("A name.")
 LABELS = Either((LABEL, ListOf(LABEL, 1)))
@@ -28,6 +34,22 @@ class Settings:
 
     def example(self) -> str:
         return '{ "rule.engulf.rate" = "0.1 /min" }'
+
+
+class Number:
+    """A number in the unit of the outcome that it is compared with."""
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+    def check(self, value, key: str, refuse) -> None:
+        if not self.accepts(value) or not math.isfinite(value):
+            raise refuse(
+                key, f"expected a number but found {value!r}; write {self.example()}, without unit"
+            )
+
+    def example(self) -> str:
+        return "10"
 
 
 TABLES = {name: ListOf(Record(kind.keys, ("name",)), 1) for name, kind in ARRAYS.items()}
@@ -88,6 +110,7 @@ _TEST = {
     "expect": Text("What the claim says.", EXPECTATIONS),
     "margin": Quantity('How near to nothing "none" is, as "5 %" of the reference.', "5 %"),
     "least": Quantity('How large the effect has to be, as "30 %" of the reference.', "30 %"),
+    "range": ListOf(Number(), 2, 2, "Between which numbers the outcome of the arm lies."),
     "combine": Text("Over several arms.", ("all", "any")),
 }
 TEST_KEYS = tuple(_TEST)

@@ -22,10 +22,11 @@ __all__ = ["write_report"]
 COLOURS = {"reproduced": "#00694e", "not reproduced": "#b03a00", "undecided": "#5c5c5c"}
 RULE = (
     "Reproduced: the 95 % interval of the difference lies wholly where the claim expects it (for "
-    "“none”: wholly inside the margin). Not reproduced: wholly elsewhere. Undecided: the interval "
-    "holds both. Differences are between runs with the same seed, so with the same bone and the "
-    "same random numbers; intervals are Student's t over replicates and are not corrected for the "
-    "number of claims. Effect size: mean / standard deviation of the paired differences (d_z)."
+    "“none”: wholly inside the margin; “within”: that of the arm's own mean, inside the range). "
+    "Not reproduced: wholly elsewhere. Undecided: the interval holds both. Differences are between "
+    "runs with the same seed, so with the same bone and the same random numbers; intervals are "
+    "Student's t over replicates and are not corrected for the number of claims. Effect size: mean "
+    "/ standard deviation of the paired differences (d_z)."
 )
 
 

@@ -8,7 +8,9 @@ from typing import Literal
 from lattice.model.structure import Model
 
 Reduction = Literal["last", "mean", "change", "percent", "max", "min", "area"]
-Expectation = Literal["up", "down", "none", "rises", "falls", "interior optimum", "lower optimum"]
+Expectation = Literal[
+    "up", "down", "none", "within", "rises", "falls", "interior optimum", "lower optimum"
+]
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 
 DIRECTIONS = ("up", "down", "none")
@@ -64,9 +66,10 @@ class Check:
 
     `differences`: what is tested, arm by arm ("up", "down", "none"), or the points of the curve
     `doses`, in rising order ("rises", "falls", "interior optimum", "lower optimum"; the last is
-    compared with the curve of `others` and `other_doses`). `margin`: how near to nothing "none" is,
-    and `least` how large "up" or "down" have to be; as fractions of the reference's mean where
-    `relative`. `combine` says whether all arms or any of them have to do so."""
+    compared with the curve of `others` and `other_doses`). `size`: how near to nothing "none" is,
+    or how large "up" or "down" have to be; as a fraction of the reference's mean where `relative`.
+    `arms` and `range`: the arms that are compared with nothing but a range ("within"). `combine`
+    says whether all arms or any of them have to do so."""
 
     expect: Expectation
     outcomes: tuple[str, ...]
@@ -77,6 +80,8 @@ class Check:
     doses: tuple[float, ...] = ()
     others: tuple[Difference, ...] = ()
     other_doses: tuple[float, ...] = ()
+    arms: tuple[str, ...] = ()
+    range: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,17 @@ def directed(expect: str, *names: str, **options) -> Check:
 
 
 @pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [(NOISE, "reproduced"), (3 + NOISE, "not reproduced"), (WIDE, "undecided")],
+)
+def test_a_range(gain, verdict):
+    # Means of 10, 13 and 10: only the first has its whole interval between 8.5 and 11.5.
+    judged = judge(Check("within", ("y",), (), arms=("a",), range=(8.5, 11.5)), a=gain)
+    assert judged.verdict == verdict
+    assert judged.lines[0].expect == "within 8.5 to 11.5"
+
+
+@pytest.mark.parametrize(
     ("expect", "gain", "size", "verdict"),
     [
         ("up", 2 + NOISE, 0, "reproduced"),
