@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from lattice.analysis.histomorphometry import PARTS, Measure, histomorphometry
 from lattice.analysis.series import Series
+from lattice.engine import processes
 from lattice.engine.simulation import LONGEST_CHUNK, Row, Simulation
 from lattice.io import provenance
 from lattice.io.checkpoint import Checkpoint, digest, newest_checkpoint, write_checkpoint
@@ -187,7 +189,7 @@ def start(
     `stop` is asked about once a second and returns a reason to stop after a checkpoint.
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
-    refuse_occupied(folder)
+    processes.first_does(lambda: refuse_occupied(folder))
     simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
     return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
 
@@ -205,7 +207,10 @@ def record_run(
     units = {name: unit for name, (_, unit) in row.items()}
     about = _about(simulation)
     model, seed = simulation.model, simulation.seed
-    with RunWriter.create(folder, model, seed=seed, provenance=about, units=units) as writer:
+    made = processes.first_does(
+        lambda: RunWriter.create(folder, model, seed=seed, provenance=about, units=units)
+    )
+    with made or nullcontext() as writer:
         keeper = _Keeper(simulation, writer, folder, about)
         keeper.begin(row)
         return _carry_on(simulation, keeper, progress, stop, max_seconds, ())
@@ -233,7 +238,10 @@ def resume(
     simulation = Simulation(model, checkpoint.seed, state=state, device_count=devices)
     about = _about(simulation)
     hours = checkpoint.time_h
-    with RunWriter.resume(folder, model, time_h=hours, provenance=about) as writer:
+    made = processes.first_does(
+        lambda: RunWriter.resume(folder, model, time_h=hours, provenance=about)
+    )
+    with made or nullcontext() as writer:
         keeper = _Keeper(simulation, writer, folder, about)
         keeper.last = checkpoint.path
         return _carry_on(simulation, keeper, progress, stop, max_seconds, checkpoint.skipped)
@@ -247,9 +255,14 @@ def model_of(checkpoint: Checkpoint, overrides: list[str]) -> Model:
 
 
 class _Keeper:
-    """Writes rows, snapshots and checkpoints of a run in a background thread."""
+    """Writes rows, snapshots and checkpoints of a run in a background thread.
 
-    def __init__(self, simulation: Simulation, run: RunWriter, folder: Path, about: dict) -> None:
+    Without a `run` (in all processes but the first) it takes part in gathering and writes nothing.
+    """
+
+    def __init__(
+        self, simulation: Simulation, run: RunWriter | None, folder: Path, about: dict
+    ) -> None:
         self.simulation, self.run, self.folder, self.about = simulation, run, folder, about
         self.writer = Writer(depth=4)
         self._waiting: deque[tuple[float, dict[str, float]]] = deque()
@@ -288,6 +301,8 @@ class _Keeper:
         """A row of the series, if it is sound. Raises NumericalError."""
         check_row(row, self.last)
         self.row = row
+        if self.run is None:
+            return
         values = {name: value for name, (value, _) in row.items() if name != "time"}
         self._waiting.append((row["time"][0], values))
         # One call takes all rows that wait, so that rows never fill the queue of the thread.
@@ -310,10 +325,12 @@ class _Keeper:
             self.row = simulation.row()
             check_row(self.row, self.last)
         state = _copied(simulation.host_state())
-        if snapshot:
+        if snapshot and self.run is not None:
             self.writer.submit(self.run.add_snapshot, hours, state)
         if checkpoint:
             ledger = _copied(simulation.host_ledger())
+            if self.run is None:
+                return
             self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger)
 
     def _checkpoint(self, step: int, hours: float, state, ledger) -> None:
@@ -350,17 +367,21 @@ def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outco
             elif now - looked > SECONDS_BETWEEN_LOOKS:
                 chunk = max(1, chunk // 2)
             compiled = compiled or (simulation.step, now)
-            progress(_progress(simulation, compiled, end))
+            if processes.is_first():
+                progress(_progress(simulation, compiled, end))
             reason = stop()
             if reason is None and max_seconds is not None and now - began >= max_seconds:
                 reason = "the wall time that --max-walltime allows is used up"
+            (chunk,) = processes.agreed(chunk)
+            if processes.any_of(reason is not None):
+                reason = reason or "another process was told to stop"
         finished = simulation.step >= end
         if not finished:
             keeper.keep(snapshot=False, checkpoint=True)
         elif not keeper.row:
             keeper.row = simulation.row()
         keeper.writer.drain()
-        if finished:
+        if finished and keeper.run is not None:
             keeper.writer.submit(keeper.run.finish)
             keeper.writer.drain()
     return Outcome(

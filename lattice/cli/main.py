@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lattice.cli import distributed
 from lattice.model.errors import InputError, OsteolatticeError
 
 COMMANDS = {
@@ -78,7 +79,10 @@ def _check(sub: argparse.ArgumentParser) -> None:
 
 def _pace(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--until", metavar="T", help='simulated time at which to end, as "35 day"')
-    sub.add_argument("--devices", type=int, default=1, metavar="N", help="devices to share it")
+    sub.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="devices to share it (of each process)"
+    )
+    distributed.add_arguments(sub)
     sub.add_argument(
         "--max-walltime", metavar="T", help='stop with a checkpoint after so long, as "3.5 h"'
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
+from lattice.cli.distributed import is_first, join
 from lattice.cli.durations import hours_of, until_override
 from lattice.cli.jax_setup import prepare_jax
 from lattice.model import load
@@ -25,6 +26,7 @@ def command_run(options: argparse.Namespace) -> int:
         raise InputError(f"--seed {options.seed}: write a whole number from 0 to 2**64 - 1")
     model = load(options.config, overrides=[*options.set, *until_override(options.until)])
     prepare_jax(options.devices)
+    options.devices = join(options, options.out)
     from lattice import run
 
     folder = options.out or run.free_folder(Path("runs") / Path(options.config).stem)
@@ -37,6 +39,7 @@ def command_resume(options: argparse.Namespace) -> int:
     """Go on with a run."""
     until_override(options.until)
     prepare_jax(options.devices)
+    options.devices = join(options, options.folder)
     from lattice import run
 
     folder = run.require_folder(options.folder)
@@ -46,13 +49,16 @@ def command_resume(options: argparse.Namespace) -> int:
 def _carry(go: Callable, folder: Path, options: argparse.Namespace) -> int:
     limit = options.max_walltime
     seconds = None if limit is None else 3600 * hours_of(limit, "--max-walltime")
-    with stop_signals() as stop, _display(folder, options.quiet) as show:
+    first = is_first()
+    with stop_signals() as stop, _display(folder, options.quiet or not first) as show:
         outcome = go(
             devices=options.devices,
             progress=show,
             stop=stop,
             max_seconds=seconds,
         )
+    if not first:
+        return 0
     for sentence in outcome.skipped:
         print(f"passed over: {sentence}", file=sys.stderr)
     _summarise(outcome)

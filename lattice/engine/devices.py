@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from lattice.engine import processes
 from lattice.engine.declare import declare
 from lattice.engine.region import Region
 from lattice.kernels.halo import Slabs
@@ -71,6 +72,8 @@ def place(state: Mapping[str, np.ndarray], model: Model, mesh: Mesh | None) -> d
     if mesh is None:
         return {name: jax.numpy.asarray(value) for name, value in state.items()}
     layout = partition(model)
+    if processes.several():
+        return {name: processes.spread(v, mesh, layout[name]) for name, v in state.items()}
     return {
         name: jax.device_put(value, NamedSharding(mesh, layout[name]))
         for name, value in state.items()

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-from lattice.engine import devices, observe
+from lattice.engine import devices, observe, processes
 from lattice.engine.declare import declare, has_bone, shape_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
@@ -54,7 +54,7 @@ class Simulation:
         self.model, self.seed = model, seed
         self.mesh = devices.mesh_of(device_count)
         self.region = devices.region_of(model, self.mesh)
-        self.numbers = numbers_of(model)
+        self._numbers = processes.spread(numbers_of(model), self.mesh)
         if state is None:
             self.state = _seeded(model, self.region, self.mesh, self.numbers, seed, bone)
         else:
@@ -66,6 +66,15 @@ class Simulation:
         """Length of the lists of voxels so far; a later simulation of the same lattice that begins
         with it seldom needs another compilation."""
         return self._capacity
+
+    @property
+    def numbers(self) -> Numbers:
+        """The model's numbers; another set of them needs no compilation."""
+        return self._numbers
+
+    @numbers.setter
+    def numbers(self, numbers: Numbers) -> None:
+        self._numbers = processes.spread(numbers, self.mesh)
 
     @property
     def step(self) -> int:
@@ -90,9 +99,8 @@ class Simulation:
             first = self.step
             due = np.zeros((LONGEST_CHUNK, len(self.model.interventions)), bool)
             due[:count] = due_steps(self.model, first, count)
-            arguments = [self.numbers, self.state, jnp.asarray(due), jnp.int32(count)]
-            if every is not None:
-                arguments.append(jnp.int32(every))
+            told = [due, np.int32(count)] + ([] if every is None else [np.int32(every)])
+            arguments = [self.numbers, self.state, *processes.spread(told, self.mesh)]
             self.state, measured = _compiled(plan, self.mesh, every is not None)(*arguments)
             if every is not None and (found := (first + count) // every - first // every):
                 kept = {name: values[:found] for name, values in jax.device_get(measured).items()}
@@ -121,12 +129,12 @@ class Simulation:
     def host_state(self) -> dict[str, np.ndarray]:
         """Host copies of everything that the next step reads."""
         names = [spec.name for spec in declare(self.model) if spec.restart]
-        return jax.device_get({name: self.state[name] for name in names})
+        return processes.on_host({name: self.state[name] for name in names})
 
     def host_ledger(self) -> dict[str, np.ndarray]:
         """Host copies of the running totals."""
         names = [spec.name for spec in declare(self.model) if not spec.restart]
-        return jax.device_get({name: self.state[name] for name in names})
+        return processes.on_host({name: self.state[name] for name in names})
 
 
 def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, seed: int, bone):
@@ -138,8 +146,9 @@ def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, s
         bone = (bone != 0).astype(np.uint8)
     else:
         bone = None
-    make = _seeding(model.structure, region, mesh)
-    return make(numbers, jnp.asarray(seed_words(seed)), bone)
+    words = processes.spread(np.asarray(seed_words(seed)), mesh)
+    bone = processes.spread(bone, mesh, devices.partition(model).get("bone"))
+    return _seeding(model.structure, region, mesh)(numbers, words, bone)
 
 
 @lru_cache(maxsize=32)

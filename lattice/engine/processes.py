@@ -1,0 +1,90 @@
+"""One run in several processes: what each must hand over, gather and agree upon.
+
+Every process executes the same program on its own devices; only the first one writes files. What
+depends on a clock or a signal (how long a chunk is, whether to stop) is decided by the first
+process and told to the others, or their collective operations would no longer meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from lattice.model.errors import InputError, OsteolatticeError
+
+Result = TypeVar("Result")
+
+
+def several() -> bool:
+    """Whether this run has more processes than one."""
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return jax.process_index() == 0
+
+
+def spread(tree: Any, mesh: Mesh | None, layout: PartitionSpec | None = None) -> Any:
+    """Arrays of the host, equal in all processes, as arguments of a program on the whole mesh.
+
+    Each process puts only the part on its devices that belongs there."""
+    if mesh is None or not several():
+        return tree
+    sharding = NamedSharding(mesh, PartitionSpec() if layout is None else layout)
+
+    def put(leaf: Any) -> Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(put, tree)
+
+
+def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Host copies of whole arrays, in every process."""
+    if not several():
+        return jax.device_get(dict(arrays))
+    return {
+        name: np.asarray(array)
+        if array.is_fully_replicated
+        else np.asarray(multihost_utils.process_allgather(array, tiled=True))
+        for name, array in arrays.items()
+    }
+
+
+def agreed(*values: int) -> tuple[int, ...]:
+    """The first process's values, in every process."""
+    if not several():
+        return values
+    told = multihost_utils.broadcast_one_to_all(np.array(values, np.int32))
+    return tuple(int(v) for v in np.asarray(told))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    if not several():
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
+
+
+def first_does(action: Callable[[], Result]) -> Result | None:
+    """Let the first process alone do something that can be refused; None in the others.
+
+    Raises in every process what it raises in the first, or InputError in the others."""
+    if not several():
+        return action()
+    result, problem = None, None
+    if is_first():
+        try:
+            result = action()
+        except OsteolatticeError as error:
+            problem = error
+    if agreed(int(problem is not None)) != (0,):
+        raise problem or InputError("the first process has refused to go on; it says why")
+    return result

@@ -1,0 +1,141 @@
+"""One run in several processes: the same bits, and a word for everything that does not fit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lattice.cli.distributed import checked, launcher, place
+from lattice.io.checkpoint import newest_checkpoint
+from lattice.model import InputError
+from tests.cli.tiny import ROOT, command, environment, run_command, write_model
+
+SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def together(count: int, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
+    """`count` processes of one command."""
+    where = f"127.0.0.1:{free_port()}"
+    joined = ("--distributed", "--coordinator", where, "--processes", count, "--process")
+    started = [
+        subprocess.Popen(
+            command(*arguments, *joined, i, "--quiet"),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    ended = [p.communicate(timeout=400) for p in started]
+    return [
+        subprocess.CompletedProcess(p.args, p.returncode, out, error)
+        for p, (out, error) in zip(started, ended, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.full)])
+def test_processes_change_no_bit_and_hand_over_to_one_device(tmp_path, count):
+    config = write_model(tmp_path, ("shape = [8, 8, 8]", "shape = [8, 8, 16]"))
+    alone = run_command("run", config, "--out", tmp_path / "alone", "--seed", 5, "--quiet")
+    assert alone.returncode == 0, alone.stderr
+    done = together(
+        count, "run", config, "--out", tmp_path / "shared", "--seed", 5, "--until", "6 h"
+    )
+    assert [d.returncode for d in done] == [0] * count, done[0].stderr
+    assert [bool("digest" in d.stdout) for d in done] == [True] + [False] * (count - 1)
+    shutil.copytree(tmp_path / "shared", tmp_path / "copy")
+    on = run_command("resume", tmp_path / "copy", "--until", "10 h", "--quiet")
+    assert on.returncode == 0, on.stderr
+    expected = newest_checkpoint(tmp_path / "alone").digest
+    assert newest_checkpoint(tmp_path / "copy").digest == expected
+    # A folder that exists is refused by the first process, and no other one hangs.
+    again = together(count, "run", config, "--out", tmp_path / "shared")
+    assert [d.returncode for d in again] == [2] * count
+    assert "shared" in again[0].stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--coordinator", "a:1"), "need --distributed"),
+        (("--distributed",), "Slurm nor Open MPI"),
+        (("--distributed", "--processes", 2), "write all"),
+        (
+            ("--distributed", "--coordinator", "node", "--processes", 2, "--process", 0),
+            "node01:12345",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path, arguments, word):
+    config = write_model(tmp_path)
+    said = run_command("run", config, "--out", tmp_path / "out", *arguments)
+    assert said.returncode == 2
+    assert word in said.stderr
+    assert len(said.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_launchers_are_told_by_their_variables():
+    assert launcher({}) is None
+    assert launcher(SLURM) is None
+    assert launcher({**SLURM, "SLURM_STEP_NODELIST": "node[1-2]"}) == "Slurm"
+    ranks = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"}
+    assert launcher({**ranks, "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}) == "Open MPI"
+    assert place(ranks) == (4, 1)
+    assert checked("n1:99", None, None, ranks) == ("n1:99", 4, 1)
+    assert checked("n1:99", 2, 0, {}) == ("n1:99", 2, 0)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        checked("n1:99", 2, 2, {})
+
+
+def test_the_slurm_script_starts_goes_on_and_ends(tmp_path):
+    """With stand-ins for srun, sbatch and the program: what is called, and in which order."""
+    script = ROOT / "configs" / "slurm" / "run.sbatch"
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    log = tmp_path / "log"
+    hours = tmp_path / "hours"
+    hours.write_text("1")
+    fakes = {
+        "srun": 'exec "$@"',
+        "sbatch": f'echo sbatch "$@" >> {log}',
+        "python3": f'exec {sys.executable} "$@"',
+        "osteolattice": f'echo "$@" >> {log}; mkdir -p run/checkpoints\n'
+        f'echo "{{\\"time_h\\": $(cat {hours}), \\"until_h\\": 2}}"',
+    }
+    for name, body in fakes.items():
+        path = tools / name
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    variables = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+
+    def call(*arguments: str) -> tuple[int, list[str]]:
+        log.write_text("")
+        done = subprocess.run(
+            ["bash", script, *arguments], cwd=tmp_path, env=variables, capture_output=True
+        )
+        return done.returncode, log.read_text().splitlines()
+
+    assert call()[0] == 2
+    code, lines = call("m.toml", "run")
+    assert code == 0
+    assert lines[0] == "run m.toml --out run --distributed --quiet"
+    assert lines[-1] == f"sbatch {script} m.toml run"
+    hours.write_text("2")
+    code, lines = call("m.toml", "run")
+    assert (code, lines) == (0, ["resume run --distributed --quiet", "info run --json"])
+    assert Path(tmp_path / "run").is_dir()
