@@ -311,6 +311,7 @@ class _Keeper:
 
     def _write_rows(self) -> None:
         # A row leaves the line after it was written: `add` counts on that.
+        assert self.run is not None
         while self._waiting:
             self.run.add_row(*self._waiting[0])
             self._waiting.popleft()
@@ -335,6 +336,7 @@ class _Keeper:
 
     def _checkpoint(self, step: int, hours: float, state, ledger) -> None:
         # A run that is resumed here must find every earlier row.
+        assert self.run is not None
         self._write_rows()
         self.run.flush()
         model = self.simulation.model
