@@ -9,6 +9,7 @@ bone when its mean matrix is full.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,6 +32,7 @@ from lattice.engine.region import Region, touching
 from lattice.engine.signals import hours_of, is_global, sum_of
 from lattice.engine.step import Plan, matching_orders
 from lattice.engine.table import Group, Table
+from lattice.kernels.fusion import fused
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.errors import InputError
 from lattice.model.structure import Model, Signal
@@ -203,13 +205,56 @@ def _fate_share(entry, table: Table, numbers: Numbers):
 
 def advance(plan: Plan, numbers: Numbers, state: State, due: Bool[Array, "L I"]) -> State:
     """As many steps as `due` has rows, in a scan that can be differentiated in reverse."""
+    return _scan(plan, numbers, state, due, lambda _: ())[0]
+
+
+def course(
+    plan: Plan,
+    numbers: Numbers,
+    state: State,
+    due: Bool[Array, "L I"],
+    measure: Callable[[State], Float[Array, "O"]],
+) -> Float[Array, "N O"]:
+    """What `measure` gives at the start and after each step (of which there are L or a few more).
+
+    Two nested scans, each checkpointed: a reverse pass keeps the states at the beginnings of some
+    sqrt(L) blocks, and those within one block (Griewank 1992, in its two-level form)."""
+    steps = due.shape[0]
+    length = block_length(steps)
+    blocks = -(-steps // length)
+    # Steps beyond the end fill the last block; nobody reads their rows.
+    due = jnp.pad(due, ((0, blocks * length - steps), (0, 0))).reshape(blocks, length, -1)
+
+    @jax.checkpoint
+    def block(state, due):
+        return _scan(plan, numbers, state, due, measure)
+
+    rows = jax.lax.scan(block, state, due)[1]
+    return jnp.concatenate([measure(state)[None], rows.reshape(blocks * length, -1)])
+
+
+def block_length(steps: int) -> int:
+    """Steps in a block: near the square root of their number, with little left over."""
+    near = max(1, round(steps**0.5))
+    lengths = range(max(1, (3 * near) // 4), near + near // 3 + 1)
+    return min(lengths, key=lambda n: (-steps % n + 2 * abs(n - near), n))
+
+
+def _scan(plan: Plan, numbers: Numbers, state: State, due, measure):
+    with fused():
+        return _fused_scan(plan, numbers, state, due, measure)
+
+
+def _fused_scan(plan: Plan, numbers: Numbers, state: State, due, measure):
     prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
     @jax.checkpoint
     def body(state, due):
-        return one_step(plan, numbers, state, prepared, due), None
+        after = one_step(plan, numbers, state, prepared, due)
+        after = {name: value.astype(state[name].dtype) for name, value in after.items()}
+        return after, measure(after)
 
-    return jax.lax.scan(body, state, due)[0]
+    return jax.lax.scan(body, state, due)
 
 
 def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due) -> State:
@@ -437,7 +482,8 @@ def initial_mean(model: Model, region: Region, numbers: Numbers, seed, bone) -> 
     require_mean_field(model)
     sampled = initial_slab(model, region, numbers, seed, bone)
     places = places_of(region, bone if has_bone(model) else None)
-    x = jnp.zeros((region.size, len(model.states)), jnp.float32)
+    real = numbers.values.dtype
+    x = jnp.zeros((region.size, len(model.states)), real)
     for code, cell in enumerate(model.states):
         for seeding in cell.seeding:
             inside = places[seeding.where].reshape(-1)
@@ -446,8 +492,11 @@ def initial_mean(model: Model, region: Region, numbers: Numbers, seed, bone) -> 
     kept = ("step", "seed", "bone", "cytokines", "systemic")
     state = {name: sampled[name] for name in kept if name in sampled}
     if "mineral" in sampled:
-        state["mineral"] = sampled["mineral"].astype(jnp.float32)
-        state["osteoid"] = sampled["osteoid"].astype(jnp.float32)
+        state["mineral"] = sampled["mineral"].astype(real)
+        state["osteoid"] = sampled["osteoid"].astype(real)
+    for name in ("cytokines", "systemic"):
+        if name in state:
+            state[name] = state[name].astype(real)
     return {**state, "x": x}
 
 
