@@ -26,9 +26,17 @@ from lattice.kernels.random_bits import seed_words
 from lattice.model.errors import InputError
 from lattice.model.geometry import synthetic_bone
 from lattice.model.kinds import did_you_mean
+from lattice.model.stages import stage_codes, staged
 from lattice.model.structure import Model
 
 READINGS = ("mean_field",)
+
+FIXED_TURNS = (
+    "voxels turn to bone and marrow at the times that they do, which are not differentiated"
+)
+
+STAGES = 4
+"""Stages in the place of a clock: its time then has a standard deviation of half its mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ class Relaxation:
     """
 
     model: Model
+    staged: Model
     observables: tuple[str, ...]
     times: tuple[float, ...]
     reading: str
@@ -62,8 +71,29 @@ class Relaxation:
             values = values.at[base.names.index(name)].set(value)
         return Numbers(values, base.names)
 
+    def _without_stages(self, counts: Float[Array, "K"]) -> Float[Array, "C"]:
+        """Cells of each state of the model, whatever stage they are in."""
+        codes = self.staged.state_codes()
+        stages = [stage_codes(self.staged, codes[s.name]) for s in self.model.states]
+        return jnp.stack([jnp.sum(counts[np.array(found)]) for found in stages])
+
+    @property
+    def note(self) -> str:
+        """What the derivative leaves out or replaces; empty where it does nothing of the kind."""
+        notes = []
+        if self.reading == "mean_field" and self.model.matrix is not None:
+            notes.append(FIXED_TURNS)
+        if self.staged is not self.model:
+            count = 1 + sum("#" in s.name for s in self.staged.states) // len(self._clocks)
+            notes.append(f"clocks ({', '.join(self._clocks)}) are chains of {count} stages")
+        return "; ".join(notes)
+
+    @property
+    def _clocks(self) -> list[str]:
+        return [r.after for r in self.model.rules if r.after is not None]
+
     def _mean_field(self, numbers: Numbers) -> Float[Array, "T O"]:
-        model, region = self.model, region_of(self.model)
+        model, region = self.staged, region_of(self.model)
         plan = plan_of(model, region, region.size, iterations=self.iterations)
         rows = steps_of(model, self.times)
         words = jnp.asarray(seed_words(self.seed))
@@ -71,7 +101,8 @@ class Relaxation:
         state = mean_field.initial_mean(model, region, numbers, words, bone)
 
         def measure(state: mean_field.State) -> Float[Array, "O"]:
-            return read_state(model, self.observables, state, jnp.sum(state["x"], axis=0))
+            counts = self._without_stages(jnp.sum(state["x"], axis=0))
+            return read_state(self.model, self.observables, state, counts)
 
         due = jnp.asarray(due_steps(model, 0, int(rows.max())))
         course = mean_field.course(plan, numbers, state, due, measure)
@@ -87,6 +118,7 @@ def relaxation(
     bone: np.ndarray | None = None,
     seed: int = 0,
     iterations: int = 12,
+    stages: int = STAGES,
     dtype: str = "float32",
 ) -> Relaxation:
     """The observables of a model at some times (hours) as a function of its numbers.
@@ -94,19 +126,21 @@ def relaxation(
     `observables`: names of the series of a run (states, "BV/TV", "osteoid", "mineral",
     "<cytokine>.mean", "<cytokine>.present"). `bone`: uint8 [z, y, x]; without it the synthetic bone
     that a run with this `seed` starts with. `iterations` of conjugate gradients for every field
-    solve, forward and backward (`diffusion_implicit.step_implicit`). `dtype` "float64" needs
+    solve, forward and backward (`diffusion_implicit.step_implicit`). `stages` stand for each clock
+    (`after`; see `lattice.model.stages`). `dtype` "float64" needs
     `jax.enable_x64`. Raises InputError for an unknown reading or observable, a time before 0 and an
-    image of bone that is not given.
+    image of bone that is not given, a response to age, and two clocks of one state.
     """
     if reading not in READINGS:
         hint = did_you_mean(reading, READINGS)
         raise InputError(f'reading "{reading}": there is no such relaxation; {hint}')
     names = check_observables(model, observables)
     steps_of(model, times)
-    mean_field.require_mean_field(model)
     hours = tuple(float(t) for t in times)
     bone = starting_bone(model, seed, bone)
-    return Relaxation(model, names, hours, reading, bone, seed, iterations, dtype)
+    return Relaxation(
+        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype
+    )
 
 
 def starting_bone(model: Model, seed: int, bone: np.ndarray | None) -> np.ndarray | None:
