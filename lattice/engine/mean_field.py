@@ -325,7 +325,7 @@ def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, 
     matrix = stoichiometry(changes, len(model.states))
 
     def uniform():
-        index = jnp.arange(region.size, dtype=jnp.int32)
+        index = jnp.arange(region.size, dtype=jnp.uint32)
         return voxel_uniform(stream_key(state["seed"], "seeding"), index, 0, 0)
 
     return apply(state, jnp.stack(fluxes), uniform, partial(along, matrix=matrix), realise)
