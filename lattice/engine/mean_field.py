@@ -66,9 +66,11 @@ def require_no_clocks(model: Model, reading: str) -> None:
             )
 
 
-def advance(plan: Plan, numbers: Numbers, state: State, due: Bool[Array, "L I"]) -> State:
+def advance(
+    plan: Plan, numbers: Numbers, state: State, due: Bool[Array, "L I"], realise: Realise = mean
+) -> State:
     """As many steps as `due` has rows, in a scan that can be differentiated in reverse."""
-    return _scan(plan, numbers, state, due, lambda _: ())[0]
+    return scan_steps(plan, numbers, state, due, lambda _: (), realise)[0]
 
 
 def course(
@@ -90,7 +92,7 @@ def course(
 
     @jax.checkpoint
     def block(state, due):
-        return _scan(plan, numbers, state, due, measure)
+        return scan_steps(plan, numbers, state, due, measure)
 
     rows = jax.lax.scan(block, state, due)[1]
     return jnp.concatenate([measure(state)[None], rows.reshape(blocks * length, -1)])
@@ -103,21 +105,19 @@ def block_length(steps: int) -> int:
     return min(lengths, key=lambda n: (-steps % n + 2 * abs(n - near), n))
 
 
-def _scan(plan: Plan, numbers: Numbers, state: State, due, measure):
+def scan_steps(plan: Plan, numbers: Numbers, state: State, due, measure, realise: Realise = mean):
+    """The state after some steps, and what `measure` gives after each of them."""
     with fused():
-        return _fused_scan(plan, numbers, state, due, measure)
+        model = plan.model
+        prepared = fields.prepare(model, plan.region, plan.method, numbers, state.get("bone"))
 
+        @jax.checkpoint
+        def body(state, due):
+            after = one_step(plan, numbers, state, prepared, due, realise)
+            after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
+            return after, measure(after)
 
-def _fused_scan(plan: Plan, numbers: Numbers, state: State, due, measure):
-    prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
-
-    @jax.checkpoint
-    def body(state, due):
-        after = one_step(plan, numbers, state, prepared, due)
-        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
-        return after, measure(after)
-
-    return jax.lax.scan(body, state, due)
+        return jax.lax.scan(body, state, due)
 
 
 def one_step(

@@ -137,7 +137,9 @@ def contact_substep(
     every = jnp.arange(x.shape[0], dtype=jnp.int32)
     coordinate = jnp.stack(region.coordinates(every))[axis]
     lower = jnp.mod(coordinate - parity, 2) == 0
-    partner, exists = region.neighbour(every, coordinate, axis, jnp.where(lower, 1, -1))
+    partner, exists = region.neighbour(
+        every, coordinate, axis, jnp.where(lower, jnp.int32(1), jnp.int32(-1))
+    )
     own = MeanView(plan.model, region, x, around, every)
     other = MeanView(plan.model, region, x, around, partner)
     met = x[partner]

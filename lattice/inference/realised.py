@@ -15,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lattice.engine import fields, mean_field
+from lattice.engine import mean_field
 from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.mean_fluxes import Rows
 from lattice.engine.numbers import Numbers
 from lattice.engine.step import plan_of
 from lattice.inference.observables import read_state
-from lattice.kernels.fusion import fused
 from lattice.model.errors import InputError
 from lattice.model.structure import Model, Response
 
@@ -110,26 +109,19 @@ def path_derivatives(
         numbers = Numbers(values.at[positions].set(theta), base)
         tally = jnp.zeros((), values.dtype)
         state = mean_field.initial_mean(model, region, numbers, words, bone, realise, tally)
-        prepared = fields.prepare(model, region, plan.method, numbers, bone)
 
         def measure(state):
             counts = jnp.sum(state["x"], axis=0)
             return read_state(model, observables, state, counts), state["tally"]
 
-        def body(state, due):
-            after = mean_field.one_step(plan, numbers, state, prepared, due, realise)
-            after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
-            return after, measure(after)
-
-        found = jax.lax.scan(body, state, jnp.asarray(due))[1]
+        found = mean_field.scan_steps(plan, numbers, state, jnp.asarray(due), measure, realise)[1]
         first = measure(state)
         found = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b])[rows], first, found)
         return found, found
 
     def derivatives(values, bone, words):
-        with fused():
-            jacobian = jax.jacfwd(course, has_aux=True)
-            (drows, dlog), (found, _) = jacobian(values[positions], values, bone, words)
+        jacobian = jax.jacfwd(course, has_aux=True)
+        (drows, dlog), (found, _) = jacobian(values[positions], values, bone, words)
         return found, drows, dlog
 
     return jax.jit(jax.vmap(derivatives, in_axes=(None, None, 0)))
