@@ -74,25 +74,25 @@ def advance(
 
 
 def course(
-    plan: Plan,
-    numbers: Numbers,
+    steps: Callable[[State, Array], tuple[State, Array]],
     state: State,
     due: Bool[Array, "L I"],
     measure: Callable[[State], Float[Array, "O"]],
 ) -> Float[Array, "N O"]:
-    """What `measure` gives at the start and after each step (of which there are L or a few more).
+    """What `measure` gives at the start and after each step (of which there are L or a few more);
+    `steps` does as many as its second argument has rows, and gives what `measure` does after each.
 
     Two nested scans, each checkpointed: a reverse pass keeps the states at the beginnings of some
     sqrt(L) blocks, and those within one block (Griewank 1992, in its two-level form)."""
-    steps = due.shape[0]
-    length = block_length(steps)
-    blocks = -(-steps // length)
+    count = due.shape[0]
+    length = block_length(count)
+    blocks = -(-count // length)
     # Steps beyond the end fill the last block; nobody reads their rows.
-    due = jnp.pad(due, ((0, blocks * length - steps), (0, 0))).reshape(blocks, length, -1)
+    due = jnp.pad(due, ((0, blocks * length - count), (0, 0))).reshape(blocks, length, due.shape[1])
 
     @jax.checkpoint
     def block(state, due):
-        return scan_steps(plan, numbers, state, due, measure)
+        return steps(state, due)
 
     rows = jax.lax.scan(block, state, due)[1]
     return jnp.concatenate([measure(state)[None], rows.reshape(blocks * length, -1)])
@@ -317,7 +317,7 @@ def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, 
     for code, cell in enumerate(model.states):
         for seeding in cell.seeding:
             inside = places[seeding.where].reshape(-1)
-            for stage, share in _stage_shares(model, code, numbers[seeding.age], numbers):
+            for stage, share in stage_shares(model, code, numbers[seeding.age], numbers):
                 fluxes.append(jnp.where(inside, numbers[seeding.fraction] * share, 0))
                 changes.append((0, stage))
     if not fluxes:
@@ -331,7 +331,7 @@ def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, 
     return apply(state, jnp.stack(fluxes), uniform, partial(along, matrix=matrix), realise)
 
 
-def _stage_shares(model: Model, code: int, oldest, numbers: Numbers):
+def stage_shares(model: Model, code: int, oldest, numbers: Numbers):
     """(code, share) of the stages that cells of ages uniform on [0, oldest] are in."""
     clock, stages = clock_of(model, code), stage_codes(model, code)
     if clock is None or len(stages) == 1:

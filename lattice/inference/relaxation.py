@@ -21,6 +21,8 @@ from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.step import plan_of
+from lattice.inference import closure
+from lattice.inference.closure_view import count_places
 from lattice.inference.observables import check_observables, check_parameters, read_state
 from lattice.kernels.random_bits import seed_words
 from lattice.model.errors import InputError
@@ -29,7 +31,7 @@ from lattice.model.kinds import did_you_mean
 from lattice.model.stages import stage_codes, staged
 from lattice.model.structure import Model
 
-READINGS = ("mean_field",)
+READINGS = ("mean_field", "pair_closure")
 
 FIXED_TURNS = (
     "voxels turn to bone and marrow at the times that they do, which are not differentiated"
@@ -60,7 +62,8 @@ class Relaxation:
 
     def __call__(self, numbers: Mapping[str, ArrayLike]) -> Float[Array, "T O"]:
         """The observables. Raises InputError for a name that is no number of the model."""
-        return self._mean_field(self._numbers(numbers))
+        read = self._mean_field if self.reading == "mean_field" else self._pair_closure
+        return read(self._numbers(numbers))
 
     def _numbers(self, changes: Mapping[str, ArrayLike]) -> Numbers:
         names = check_parameters(self.model, tuple(changes))
@@ -105,8 +108,34 @@ class Relaxation:
             return read_state(self.model, self.observables, state, counts)
 
         due = jnp.asarray(due_steps(model, 0, int(rows.max())))
-        course = mean_field.course(plan, numbers, state, due, measure)
-        return course[jnp.asarray(rows)]
+
+        def steps(state, due):
+            return mean_field.scan_steps(plan, numbers, state, due, measure)
+
+        return mean_field.course(steps, state, due, measure)[jnp.asarray(rows)]
+
+    def _pair_closure(self, numbers: Numbers) -> Float[Array, "T O"]:
+        model, region = self.staged, region_of(self.staged)
+        plan = plan_of(model, region, region.size)
+        rows = steps_of(model, self.times)
+        places = count_places(model, self.bone)
+
+        def measure(state: closure.State) -> Float[Array, "O"]:
+            counts = self._without_stages(state["size"] @ state["x"])
+            return read_state(self.model, self.observables, closure.whole(places, state), counts)
+
+        @jax.checkpoint
+        def body(state, due):
+            after = closure.one_step(plan, places, numbers, state, due)
+            after = {name: value.astype(state[name].dtype) for name, value in after.items()}
+            return after, measure(after)
+
+        def steps(state, due):
+            return jax.lax.scan(body, state, due)
+
+        due = jnp.asarray(due_steps(model, 0, int(rows.max())))
+        state = closure.initial(model, places, numbers)
+        return mean_field.course(steps, state, due, measure)[jnp.asarray(rows)]
 
 
 def relaxation(
@@ -136,6 +165,8 @@ def relaxation(
         raise InputError(f'reading "{reading}": there is no such relaxation; {hint}')
     names = check_observables(model, observables)
     steps_of(model, times)
+    if reading == "pair_closure":
+        closure.require_closure(model)
     hours = tuple(float(t) for t in times)
     bone = starting_bone(model, seed, bone)
     return Relaxation(
