@@ -34,6 +34,10 @@ from lattice.kernels.stencil import Grid
 from lattice.kernels.time_scheme import Poles, mean_decay
 
 
+FEW_ITERATIONS = 4
+"""Up to so many iterations are written out one by one, which is faster to run."""
+
+
 def step_implicit(
     u: Float[Array, "Z Y X S"],
     source: Float[Array, "Z Y X S"],
@@ -140,9 +144,10 @@ class Step:
             def precondition(r):
                 return multigrid.cycle(self.levels, r)
 
-            return conjugate_gradient.solve(
-                apply, precondition, r, iterations, fine.true, fine.grid
-            )
+            chosen = conjugate_gradient.solve
+            if iterations > FEW_ITERATIONS:
+                chosen = conjugate_gradient.solve_in_loop
+            return chosen(apply, precondition, r, iterations, fine.true, fine.grid)
 
         return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True)
 

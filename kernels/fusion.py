@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
+
+
+_WHOLE = ContextVar("_WHOLE", default=False)
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """What is traced inside is left to the compiler as a whole: no `boundary` cuts it.
+
+    For readings that are differentiated: conditionals cost them more to trace and to compile than
+    fusion costs them to run."""
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
 
 
 def always(u: Float[Array, "..."]) -> Bool[Array, ""]:
@@ -25,7 +43,7 @@ def boundary(true: Bool[Array, ""], function: Callable, *arguments):
     each of its consumers; a conditional is the boundary that it keeps. Elsewhere fusion is left
     to the compiler. `true` is made by `always`; no collective may stand inside `function`.
     """
-    if jax.default_backend() != "cpu":
+    if _WHOLE.get() or jax.default_backend() != "cpu":
         return function(*arguments)
     shapes = jax.eval_shape(function, *arguments)
 

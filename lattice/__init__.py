@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Model", "Run", "load", "loads", "simulate"]
+__all__ = ["Model", "Run", "gradient", "load", "loads", "simulate"]
 
 if TYPE_CHECKING:
+    from lattice.inference.gradient import gradient
     from lattice.model import Model, load, loads
     from lattice.run import Run, simulate
 
@@ -20,6 +21,7 @@ _HOMES = {
     "Model": "lattice.model",
     "load": "lattice.model",
     "loads": "lattice.model",
+    "gradient": "lattice.inference.gradient",
     "Run": "lattice.run",
     "simulate": "lattice.run",
 }

@@ -253,7 +253,7 @@ def solve(
     assert exchange.source is not None
     diffusion = jnp.stack([numbers[c.diffusion] for c in cytokines])
     decay = jnp.stack([numbers[c.decay] for c in cytokines])
-    system = _reactions(model, [c.name for c in cytokines], numbers)
+    system = reactions_of(model, [c.name for c in cytokines], numbers)
     made = jnp.zeros(len(cytokines), jnp.float32)
     if system is not None:
         fields, gain = _react(fields, method.dt / 2, system, region)
@@ -297,7 +297,7 @@ def solve(
     return fields, jnp.stack([budget.produced, budget.decayed, budget.consumed, made], axis=1)
 
 
-def _reactions(model: Model, names: list[str], numbers: Numbers):
+def reactions_of(model: Model, names: list[str], numbers: Numbers):
     """Reactions among the named cytokines in the form that `mass_action.react` takes, or None."""
     chosen = [r for r in model.reactions if all(c in names for c, _ in (*r.left, *r.right))]
     if not chosen:
@@ -336,7 +336,7 @@ def solve_systemic(
     cytokines = systemic_cytokines(model)
     voxels = float(np.prod(model.lattice.shape, dtype=np.float64))
     decay = jnp.stack([numbers[c.decay] for c in cytokines])
-    system = _reactions(model, [c.name for c in cytokines], numbers)
+    system = reactions_of(model, [c.name for c in cytokines], numbers)
     start = levels
     made = jnp.zeros(len(cytokines), jnp.float32)
     if system is not None:

@@ -17,12 +17,9 @@ from jaxtyping import Array, Float, Int32
 
 from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.numbers import Numbers
+from lattice.engine.signals import CERTAIN
 from lattice.engine.table import Entry, Group, Table
 from lattice.model.structure import Response, Rule, Signal, Toward
-
-CERTAIN = 1.0e3
-"""A hazard that surely fires within a step: exp(-1000) is 0 in any float."""
-
 
 UNLIMITED = 1.0e30
 """What stands for infinity in a factor, so that its product with 0 is 0."""
@@ -42,6 +39,12 @@ class View(Protocol):
 
     def may_live(self, places: frozenset[str]) -> Array | bool:
         """Whether a cell that lives in `places` may be there."""
+        ...
+
+    def clocked(
+        self, hazard: Float[Array, "..."], source: int, after: Float[Array, ""], dt: float
+    ) -> Float[Array, "..."]:
+        """The hazard of a rule with a clock that rings at the age `after` of state `source`."""
         ...
 
     @property
@@ -109,8 +112,7 @@ def site_hazard(
     rule = rule_of(entry)
     hazard = _rated(rule, view, numbers, dt)
     if rule.after is not None:
-        due = view.read(Signal("age")) >= numbers[rule.after]
-        hazard = jnp.where(due, CERTAIN, hazard)
+        hazard = view.clocked(hazard, source, numbers[rule.after], dt)
     return hazard * _allowed(rule, (source,), entry.products, (view,), view, table, numbers)
 
 

@@ -93,7 +93,7 @@ def kill(
         targets = tuple(codes[s] for s in intervention.states)
         into = jnp.uint8(codes[intervention.into])
         key = stream_key(seed, f"intervention.{intervention.name}")
-        index = _draw_index(region, intervention.cluster, model.lattice.voxel)
+        index = draw_index(region, intervention.cluster, model.lattice.voxel)
 
         def pulse(state, targets=targets, into=into, key=key, index=index, name=fraction):
             cells, since = state
@@ -105,7 +105,7 @@ def kill(
     return cells, since
 
 
-def _draw_index(region: Region, cluster: float | None, voxel: float):
+def draw_index(region: Region, cluster: float | None, voxel: float):
     """Global index of each voxel of the unpadded slab, or of the block that it shares a draw
     with."""
     nz, ny, nx = region.planes, *region.shape[1:]

@@ -14,6 +14,9 @@ from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokin
 from lattice.engine.region import Region, touching
 from lattice.model.structure import Model, Signal
 
+CERTAIN = 1.0e3
+"""A hazard that surely fires within a step: exp(-1000) is 0 in any float."""
+
 
 def hours_of(steps: Int32[Array, "..."], model: Model, dtype: DTypeLike) -> Float[Array, "..."]:
     """Steps as hours, too long by a quarter of a millionth: n steps must never round to less than
@@ -123,6 +126,12 @@ class SiteView:
         codes = around.model.state_codes()
         found = [jnp.sum((around.cells[index] == codes[n]) & exists, axis=0) for n in names]
         return sum_of(found).astype(jnp.float32)
+
+    def clocked(
+        self, hazard: Float[Array, "..."], source: int, after: Float[Array, ""], dt: float
+    ) -> Float[Array, "..."]:
+        """Certain from the age `after` on, else the hazard."""
+        return jnp.where(self.read(Signal("age")) >= after, CERTAIN, hazard)
 
     def may_live(self, places: frozenset[str]) -> Array | bool:
         """Whether a cell that lives in `places` may be in each voxel."""

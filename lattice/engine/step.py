@@ -50,8 +50,10 @@ class Plan:
         return lower(self.model)
 
 
-def plan_of(model: Model, region: Region, capacity: int) -> Plan:
-    """The plan for a model on a region. Time steps have been checked to divide each other."""
+def plan_of(model: Model, region: Region, capacity: int, iterations: int | None = None) -> Plan:
+    """The plan for a model on a region. Time steps have been checked to divide each other.
+
+    `iterations` of each field solve replace those of the model file (gradients need more)."""
     time, solver = model.time, model.solver
     automatic = solver.scheme == "auto"
     exact = automatic and fields.has_constant_coefficients(model)
@@ -59,7 +61,7 @@ def plan_of(model: Model, region: Region, capacity: int) -> Plan:
     every = max(1, round(time.field_step / time.step))
     repeats = max(1, round(time.step / time.field_step))
     contacts = max(1, round(time.step / time.contact_step))
-    method = fields.FieldMethod(exact, scheme, solver.iterations, time.field_step)
+    method = fields.FieldMethod(exact, scheme, iterations or solver.iterations, time.field_step)
     return Plan(model.structure, region, method, capacity, contacts, every, repeats)
 
 

@@ -255,7 +255,7 @@ def test_mean_field_conserves_probability():
 
 def test_mean_field_refuses_ages():
     with pytest.raises(InputError, match="no ages"):
-        mean_field.require_mean_field(small_model(TISSUE))
+        mean_field.require_no_ages(small_model(TISSUE))
 
 
 def test_movement_conserves_each_kind_in_the_mean():
