@@ -33,7 +33,6 @@ from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 from lattice.kernels.time_scheme import Poles, mean_decay
 
-
 FEW_ITERATIONS = 4
 """Up to so many iterations are written out one by one, which is faster to run."""
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-
 _WHOLE = ContextVar("_WHOLE", default=False)
 
 
