@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 
-PUBLIC_NAMES = ["Model", "Run", "load", "loads", "simulate"]
+PUBLIC_NAMES = ["Model", "Run", "gradient", "load", "loads", "simulate"]
 """`lattice.__all__`: a name that is added here is promised to users."""
 
 
