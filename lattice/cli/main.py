@@ -30,6 +30,7 @@ COMMANDS = {
         "lattice.cli.calibrating",
         "steer numbers of a model until a run holds its targets",
     ),
+    "fit": ("lattice.cli.fitting", "estimate numbers of a model from tables of data; goes on"),
     "schema": ("lattice.cli.checking", "print the JSON Schema of model files for editors"),
     "bench": ("lattice.cli.benching", "measure the stepping core"),
     "doctor": ("lattice.cli.doctor", "examine this installation: JAX, devices, HDF5, memory"),
@@ -147,6 +148,19 @@ def _screen(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
 
+def _fit(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("config", type=Path, metavar="CONFIG", help="a fit file (TOML)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default runs/NAME)")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help='replace a key of [fit], as runs=16 or posterior="laplace" (repeatable)',
+    )
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
+
+
 def _calibrate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "config", type=Path, metavar="CONFIG", help="a calibration (TOML), as configs/calibrations/"
@@ -172,12 +186,13 @@ _ARGUMENTS = {
     "morphometry": _morphometry,
     "screen": _screen,
     "calibrate": _calibrate,
+    "fit": _fit,
     "schema": lambda sub: None,
     "bench": _bench,
     "doctor": lambda sub: None,
 }
 
-COMPUTES = {"run", "resume", "trial", "screen", "calibrate", "bench"}
+COMPUTES = {"run", "resume", "trial", "screen", "calibrate", "fit", "bench"}
 """Commands that step a lattice, and therefore want the allocator's settings."""
 
 

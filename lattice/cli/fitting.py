@@ -1,0 +1,47 @@
+"""`osteolattice fit`: numbers of a model from tables of measurements."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from lattice.cli.jax_setup import prepare_jax
+
+
+def command_fit(options: argparse.Namespace) -> int:
+    """Carry a fit out, or go on with it; write its files and its page."""
+    prepare_jax()
+    from lattice.fitting.conduct import conduct
+    from lattice.fitting.reading import load_fit
+    from lattice.fitting.report import write_report
+    from lattice.fitting.result import gradient_verdict, interval, write_result
+
+    problem = load_fit(Path(options.config), options.set)
+    folder = options.out or Path("runs") / Path(options.config).stem
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        if not options.quiet:
+            print(f"{time.monotonic() - began:7.0f} s  {line}", file=sys.stderr, flush=True)
+
+    result = conduct(problem, folder, tell)
+    paths = write_result(result, folder)
+    page = write_report(result, folder)
+    width = max(len(p.name) for p in problem.parameters)
+    for i, parameter in enumerate(problem.parameters):
+        low, high = interval(result, i)
+        estimate = parameter.written(result.fitted.u[i])
+        checked = "" if result.check is None else f"; {gradient_verdict(result, i)}"
+        print(
+            f"{parameter.name:<{width}}  {estimate:.4g} ({low:.4g} to {high:.4g}) "
+            f"{parameter.unit}  {result.information.verdicts[i]}{checked}"
+        )
+    print(
+        f"sampled model at the estimate: chi2 {result.chi2:.4g} for {len(problem.data)} data; "
+        f"{result.runs} sampled runs"
+    )
+    print("written: " + ", ".join(str(path) for path in paths))
+    print(f"report: {page}")
+    return 0

@@ -1,0 +1,1 @@
+"""Fits: numbers of a model from tables of measurements, with what the data can and cannot tell."""

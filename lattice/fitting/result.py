@@ -1,0 +1,171 @@
+"""The files of a finished fit: estimates, a model file, a posterior for ArviZ, and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lattice.fitting.conduct import Result
+from lattice.fitting.structure import Parameter
+from lattice.io.files import replacing, write_text
+from lattice.model.errors import InputError
+
+INTERVAL = (2.5, 97.5)
+GRADIENT = "exact gradient of a relaxation ({reading}), with the offset of sampled runs"
+
+
+def interval(result: Result, index: int) -> tuple[float, float]:
+    """The 95 % interval of a parameter in the unit of its table: of the posterior where it was
+    drawn, else of the normal approximation."""
+    parameter = result.problem.parameters[index]
+    if result.draws is not None:
+        low, high = np.percentile(result.draws[..., index], INTERVAL)
+    else:
+        u, error = result.fitted.u[index], result.information.errors[index]
+        low, high = u - 1.96 * error, u + 1.96 * error
+    return parameter.written(low), parameter.written(high)
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """All that the fit found, for machines; numbers in the units of the table of parameters."""
+    problem, known = result.problem, result.information
+    rows = []
+    for i, parameter in enumerate(problem.parameters):
+        low, high = interval(result, i)
+        rows.append(
+            {
+                "name": parameter.name,
+                "unit": parameter.unit,
+                "estimate": parameter.written(result.fitted.u[i]),
+                "interval_95": [low, high],
+                "scale": parameter.scale,
+                "error_on_scale": float(known.errors[i]),
+                "verdict": known.verdicts[i],
+                "gradient": gradient_verdict(result, i),
+            }
+        )
+    data = len(problem.data)
+    return {
+        "fit": problem.name,
+        "parameters": rows,
+        "correlation": known.correlation.tolist(),
+        "fisher_eigenvalues": known.eigenvalues.tolist(),
+        "sampled_model": {
+            "chi2": result.chi2,
+            "data": data,
+            "chi2_per_datum": result.chi2 / data,
+            "runs_at_estimate": len(result.sampled),
+        },
+        "relaxation_with_offset": {"objective": result.fitted.objective},
+        "starts": list(result.objectives),
+        "sampled_runs": result.runs,
+        "gradient": GRADIENT.format(reading=problem.settings.reading.replace("_", " ")),
+        "posterior": problem.settings.posterior,
+        "notes": list(result.notes),
+    }
+
+
+def gradient_verdict(result: Result, index: int) -> str:
+    """Whether the relaxation's gradient is that of sampled runs, as far as it was checked."""
+    if result.check is None:
+        return "not checked"
+    reliable = result.check.reliable[index]
+    if reliable is None:
+        return "undecided: coupled runs do not tell it precisely"
+    cosine = f"cosine {result.check.cosine[index]:.3f} with coupled runs"
+    return (
+        cosine
+        if reliable
+        else f"UNRELIABLE: {cosine}, {result.check.wrong_signs[index]} wrong signs"
+    )
+
+
+def write_result(result: Result, folder: Path) -> list[Path]:
+    """Write the files; returns their paths. Raises StorageError."""
+    report = folder / "fit.json"
+    write_text(report, json.dumps(summary(result), indent=1) + "\n")
+    paths = [report, _estimates(result, folder / "estimates.tsv"), _model(result, folder)]
+    if result.draws is not None:
+        paths.append(_posterior(result, folder / "posterior.nc"))
+    return paths
+
+
+def _estimates(result: Result, path: Path) -> Path:
+    """A table of parameters as PEtab has it, that a next fit can start from."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(
+            [
+                "parameterId",
+                "parameterScale",
+                "lowerBound",
+                "upperBound",
+                "nominalValue",
+                "estimate",
+            ]
+        )
+        for parameter, u in zip(result.problem.parameters, result.fitted.u, strict=True):
+            bounds = (f"{v / parameter.factor:.9g}" for v in (parameter.low, parameter.high))
+            low, high = (f"{text} {parameter.unit}".strip() for text in bounds)
+            writer.writerow([parameter.name, parameter.scale, low, high, _value(parameter, u), 1])
+    return path
+
+
+def _value(parameter: Parameter, u: float) -> str:
+    return f"{parameter.written(u):.9g} {parameter.unit}".strip()
+
+
+def _model(result: Result, folder: Path) -> Path:
+    """Arguments of `--set` that give the estimate, one on each line."""
+    path = folder / "estimates.set"
+    lines = []
+    for parameter, u in zip(result.problem.parameters, result.fitted.u, strict=True):
+        value = _value(parameter, u)
+        lines.append(
+            f'{parameter.name}="{value}"' if parameter.unit else f"{parameter.name}={value}"
+        )
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _posterior(result: Result, path: Path) -> Path:
+    """The draws as ArviZ reads them: groups posterior, sample_stats, observed_data, and
+    posterior_predictive (the runs of the sampled model at the estimate)."""
+    try:
+        import xarray
+        from xarray import DataTree
+    except ImportError:
+        raise InputError(
+            "posterior: the file for ArviZ needs xarray: pip install 'osteolattice[fit]', "
+            'or write posterior = "none"'
+        ) from None
+    problem = result.problem
+    labels = [
+        ", ".join([problem.observables[d.observable].name, condition, f"{d.hours:g} h"])
+        for d in problem.data
+        for condition in [problem.conditions[d.condition].name or "data"]
+    ]
+    draws = {}
+    for i, p in enumerate(problem.parameters):
+        written = np.vectorize(p.written)(result.draws[..., i])
+        draws[p.name] = xarray.DataArray(written, dims=("chain", "draw"), attrs={"units": p.unit})
+    groups = {
+        "posterior": xarray.Dataset(draws, attrs={"inference": problem.settings.posterior}),
+        "observed_data": xarray.Dataset({"data": ("datum", problem.measured)}, {"datum": labels}),
+        "posterior_predictive": xarray.Dataset(
+            {"data": (("chain", "draw", "datum"), result.sampled[None])}, {"datum": labels}
+        ),
+    }
+    if result.statistics:
+        groups["sample_stats"] = xarray.Dataset(
+            {k: (("chain", "draw"), v) for k, v in result.statistics.items()}
+        )
+    with replacing(path) as temporary:
+        DataTree.from_dict({f"/{k}": v for k, v in groups.items()}).to_netcdf(
+            temporary, engine="h5netcdf"
+        )
+    return path

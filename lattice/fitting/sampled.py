@@ -1,0 +1,121 @@
+"""Sampled runs of a fitting problem: what the simulator itself says about all data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from lattice.analysis.histomorphometry import DESCRIPTIONS, histomorphometry
+from lattice.fitting.structure import Problem
+from lattice.inference.ensemble import begun, ended, sampled_course
+from lattice.inference.observables import known_observables
+from lattice.inference.relaxation import steps_of
+from lattice.io.vtkhdf import frame
+from lattice.model.errors import NumericalError
+from lattice.model.structure import Model
+from lattice.run import bone_of
+
+Tell = Callable[[int, int], None]
+"""Called with the runs done and all runs of this call."""
+
+
+def sample(
+    problem: Problem,
+    u: Float[np.ndarray, "P"],
+    seeds: Sequence[int],
+    tell: Tell = lambda done, whole: None,
+) -> Float[np.ndarray, "N M"]:
+    """All data as sampled runs with these seeds show them, on the scales of the observables.
+
+    A run makes its synthetic bone from its own seed, as `osteolattice run` does. On a logarithmic
+    scale what is not above 0 counts as half of the least that was measured."""
+    values = problem.canonical(u)
+    found = np.empty((len(seeds), len(problem.data)))
+    measured = sorted({d.condition for d in problem.data})
+    whole = len(seeds) * len(measured)
+    for index, condition in enumerate(measured):
+        model = problem.conditions[condition].model.with_values(**values)
+        for first in range(0, len(seeds), _together(problem, model)):
+            some = seeds[first : first + _together(problem, model)]
+            courses = _courses(problem, condition, model, some)
+            for k, course in enumerate(courses):
+                _read(problem, condition, course, found[first + k])
+            tell(index * len(seeds) + first + len(some), whole)
+    return found
+
+
+def _together(problem: Problem, model: Model) -> int:
+    """Seeds that one call runs: many where nothing but series of a bone-free lattice is asked."""
+    return 64 if model.geometry.kind == "empty" and not _measures(problem) else 1
+
+
+def _measures(problem: Problem) -> list[str]:
+    """Names that only histomorphometry gives, or only the series of a run."""
+    return [
+        n
+        for o in problem.observables
+        for n in o.formula.names
+        if n not in known_observables(problem.conditions[0].model)
+    ]
+
+
+def _courses(
+    problem: Problem, condition: int, model: Model, seeds: Sequence[int]
+) -> list[dict[float, dict[str, float]]]:
+    """For each seed: hours -> name -> value."""
+    hours = (0.0, *(h for h in problem.hours(condition) if h > 0))
+    used = {d.observable for d in problem.data if d.condition == condition}
+    names = sorted({n for o in used for n in problem.observables[o].formula.names})
+    if _measures(problem):
+        return [_measured_course(model, seed, hours, names) for seed in seeds]
+    bone = bone_of(model, seeds[0])
+    table = sampled_course(model, {}, names, list(steps_of(model, hours)), list(seeds), bone)
+    return [
+        {h: dict(zip(names, row, strict=True)) for h, row in zip(hours, rows, strict=True)}
+        for rows in table
+    ]
+
+
+def _measured_course(model: Model, seed: int, hours, names) -> dict[float, dict[str, float]]:
+    """A run whose state is measured at some times as a laboratory would."""
+    simulation = begun(model, seed, bone_of(model, seed))
+    rows, course = [simulation.row()], {}
+    for time, step in zip(hours, steps_of(model, hours), strict=True):
+        if step > simulation.step:
+            rows += simulation.advance(int(step) - simulation.step, int(step) - simulation.step)
+        row: Mapping[str, tuple[float, str]] = rows[-1]
+        known = {n: float(row[n][0]) for n in names if n in row}
+        if len(known) < len(names):
+            ledger = {n: np.array([r[n][0] for r in rows]) for n in row}
+            shot = {simulation.time_h: frame(model, simulation.host_state())}
+            found = histomorphometry(model, shot, ledger, parts=("cells", "flux"))
+            missing = [n for n in names if n not in known and n not in found]
+            if missing and time > 0:
+                raise NumericalError(
+                    f"{missing[0]} ({DESCRIPTIONS.get(missing[0], 'a series')}) cannot be measured "
+                    f"at {time:g} h; measure something else"
+                )
+            known |= {n: float(found[n].value) for n in names if n in found and n not in known}
+            known |= {n: float("nan") for n in missing}
+        course[time] = known
+    ended(simulation)
+    return course
+
+
+def _read(problem: Problem, condition: int, course, into: Float[np.ndarray, "M"]) -> None:
+    for place, datum in enumerate(problem.data):
+        if datum.condition != condition:
+            continue
+        observable = problem.observables[datum.observable]
+        value = float(observable.formula(course[datum.hours], course[0.0]))
+        if observable.log:
+            least = min(d.mean for d in problem.data if d.observable == datum.observable)
+            value = float(np.log(max(value, 0.5 * np.exp(least))))
+        if not np.isfinite(value):
+            raise NumericalError(
+                f"{observable.name} of a sampled run is no number at {datum.hours:g} h: its "
+                f"formula {observable.formula.text} divides by 0 there; write another one"
+            )
+        into[place] = value
