@@ -48,24 +48,33 @@ class Result:
     notes: tuple[str, ...]
 
 
-def conduct(problem: Problem, folder: Path, tell: Tell = lambda line: None) -> Result:
+def conduct(
+    problem: Problem,
+    folder: Path,
+    tell: Tell = lambda line: None,
+    surrogate: Surrogate | None = None,
+) -> Result:
     """Carry a fit out, or go on with it: sampled runs that are in the folder are not repeated.
 
-    Raises InputError if the folder holds another problem."""
+    A compiled `surrogate` of a problem of the same layout saves its compilation. Raises InputError
+    if the folder holds another problem.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain_os_error(folder, error) from error
     with RunLock(folder):
         _identify(problem, folder)
-        return _carried_out(problem, folder, tell)
+        return _carried_out(problem, folder, tell, surrogate)
 
 
-def _carried_out(problem: Problem, folder: Path, tell: Tell) -> Result:
+def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogate | None) -> Result:
     settings = problem.settings
     store = _Store(problem, folder / "samples", tell)
-    tell("compiling the relaxation")
-    surrogate = Surrogate(problem)
+    if surrogate is None:
+        tell("compiling the relaxation")
+        surrogate = Surrogate(problem)
+    surrogate = surrogate.on(problem)
     surrogate.with_jacobian(problem.start)
 
     def runs_at(k: int, u: Float[np.ndarray, "P"]) -> Float[np.ndarray, "N M"]:

@@ -41,7 +41,9 @@ def draw_data(result: Result, path: Path) -> Path:
                 back(centre) - back(centre - noise[places]),
                 back(centre + noise[places]) - back(centre),
             ]
-            axes.errorbar(days, back(centre), bars, fmt="o", color=color, ms=4, label="data")
+            axes.errorbar(
+                days, back(centre), bars, fmt="o", color=color, ms=4, label=f"{name}, data"
+            )
         axes.set_xlabel("time (days)")
         axes.set_ylabel(
             f"{observable.name} ({observable.unit})" if observable.unit else observable.name
@@ -99,6 +101,8 @@ def draw_posterior(result: Result, path: Path) -> Path:
                 y = np.vectorize(parameters[row].written)(some[:, row])
                 axes.plot(x, y, ".", color=INK, ms=1.5, alpha=0.4)
             axes.tick_params(labelsize=5)
+            if column == 0 and row:
+                axes.set_ylabel(parameters[row].name, fontsize=5)
             if row == size - 1:
                 axes.set_xlabel(_unit(parameters[column]), fontsize=6)
     return save_png(figure, path)

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from lattice.fitting.structure import Problem
-from lattice.model.errors import InputError
 
 GUESS = 0.1
 """Relative noise before any sampled run, where only sampled runs can tell it."""
@@ -47,7 +46,7 @@ def scatter(
 
 def covariance(problem: Problem, run: Float[np.ndarray, "M M"] | None) -> Float[np.ndarray, "M M"]:
     """Covariance of the data about the truth; `run` is that of one sampled run, None before there
-    is one. Raises InputError for a datum without any scatter."""
+    is one. A datum that scatters nowhere counts as uncertain by a tenth."""
     replicates = np.array([d.replicates for d in problem.data], float)
     root = np.sqrt(replicates[:, None] * replicates[None, :])
     written = np.array([np.nan if d.noise is None else d.noise for d in problem.data])
@@ -67,15 +66,9 @@ def covariance(problem: Problem, run: Float[np.ndarray, "M M"] | None) -> Float[
         correlation[alone | alone[:, None]] = 0.0
         np.fill_diagonal(correlation, 1.0)
         total = correlation * noise[:, None] * noise[None, :] / root
-    empty = np.flatnonzero(np.diag(total) <= 0)
-    if len(empty):
-        datum = problem.data[empty[0]]
-        name = problem.observables[datum.observable].name
-        raise InputError(
-            f"{problem.file}: {name} at {datum.hours:g} h scatters neither in the data nor in "
-            "sampled runs; write its noise in noiseParameters"
-        )
-    return total
+    # Far from the data runs may all show nothing: the guess stands in until some do.
+    nothing = np.diag(total) <= 0
+    return total + np.diag(np.where(nothing, _guess(problem) ** 2 / replicates, 0.0))
 
 
 def _guess(problem: Problem) -> Float[np.ndarray, "M"]:

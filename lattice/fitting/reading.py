@@ -175,7 +175,10 @@ def _parameter(row: Row, model: Model, model_with: Callable) -> Parameter:
         written = row.need(column)
         if column != "nominalValue" and _unit(written) != _unit(row.need("lowerBound")):
             raise row.refuse(column, f"{written} has another unit than lowerBound; write one unit")
-        return _set(row, {name: _quoted(written)}, model_with).values[name]
+        try:
+            return model_with([f"{name}={_quoted(written)}"]).values[name]
+        except InputError as error:
+            raise row.refuse(column, str(error)) from None
 
     low, high = canonical("lowerBound"), canonical("upperBound")
     start = canonical("nominalValue") if "nominalValue" in row.cells else model.values[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,15 @@ class Surrogate:
         self._last: tuple[bytes, np.ndarray, np.ndarray] | None = None
         self._value = jax.jit(self.traced)
         self._both = jax.jit(jax.jacfwd(lambda u: (v := self.traced(u), v), has_aux=True))
+
+    def on(self, problem: Problem) -> Surrogate:
+        """The same compiled relaxation for other measurements of the same layout (observable,
+        condition and time of each datum). Raises ValueError if the layout is another."""
+        if _layout(problem) != _layout(self.problem):
+            raise ValueError("the data have another layout")
+        other = copy(self)
+        other.problem = problem
+        return other
 
     @property
     def notes(self) -> list[str]:
@@ -111,6 +121,10 @@ class _Group:
                 value = jnp.asarray(observable.surrogate(now, beginning))
                 found[place] = jnp.log(jnp.maximum(value, TINY)) if observable.log else value
         return found
+
+
+def _layout(problem: Problem) -> tuple:
+    return tuple((d.condition, d.observable, d.hours) for d in problem.data)
 
 
 def _groups(problem: Problem) -> list[_Group]:
