@@ -123,13 +123,13 @@ def simulate(
     end, marks = steps_until(model), label_steps(model)
     labelled = {}
     while simulation.step < end:
-        target = next_event(simulation.step, end, marks=marks)
-        found = simulation.advance(min(LONGEST_CHUNK, target - simulation.step), every)
+        since = simulation.step
+        target = next_event(since, end, marks=marks)
+        found = simulation.advance(min(LONGEST_CHUNK, target - since), every)
+        check_state(simulation, since)
         step = simulation.step
         if (step == end or step in marks) and (every is None or step % every):
             found.append(simulation.row())
-        for row in found:
-            check_row(row, None)
         rows += found
         if step in marks:
             labelled[simulation.time_h] = frame(model, _copied(simulation.host_state()))
@@ -160,18 +160,22 @@ def next_event(step: int, end: int, *cadences: int | None, marks: tuple[int, ...
     return min([end, *due, *(mark for mark in marks if mark > step)])
 
 
-def check_row(row: Mapping[str, tuple[float, str]], checkpoint: Path | None) -> None:
-    """Refuse a state that is not a number or not a concentration.
+def check_state(
+    simulation: Simulation, since: int, kept: Callable[[], Path | None] = lambda: None
+) -> None:
+    """Refuse a state that cannot be right: not a number, negative, more matrix than a voxel holds.
 
-    Raises NumericalError naming the time, the cytokine and the last good checkpoint."""
-    for name, (value, unit) in row.items():
-        bad = not np.isfinite(value) or (name.endswith(".min") and value < 0)
-        if bad and name.rpartition(".")[2] in ("mean", "max", "min"):
-            good = f"the last good checkpoint is {checkpoint}" if checkpoint else "nothing was kept"
-            raise NumericalError(
-                f"{name} is {value} {unit} at {row['time'][0]:g} h: the field solve failed there; "
-                f"use a shorter time.field_step or more solver.iterations ({good})"
-            )
+    `since` is the step at which the state was sound; `kept` tells the last good checkpoint. Raises
+    NumericalError naming field, voxel, step, likely cause and that checkpoint."""
+    fault = simulation.fault()
+    if fault is None:
+        return
+    path = kept()
+    good = f"the last good checkpoint is {path}" if path else "no checkpoint was kept"
+    raise NumericalError(
+        f"{fault}, at step {simulation.step} ({simulation.time_h:g} h; sound at step {since}): "
+        f"{fault.cause} ({good})"
+    )
 
 
 def start(
@@ -275,14 +279,21 @@ class _Keeper:
         self.row: Row = {}
 
     def begin(self, row: Row) -> None:
-        """The first row, snapshot and checkpoint: a run can be resumed from its first second."""
+        """The first row, snapshot and checkpoint: a run can be resumed from its first second.
+
+        Raises NumericalError."""
+        check_state(self.simulation, self.simulation.step)
         self.add(row)
         self.keep(snapshot=self.cadences[1] is not None, checkpoint=True)
 
     def advance(self, steps: int, end: int) -> None:
-        """Go on by some steps and write what is due on the way and after them."""
-        simulation = self.simulation
-        for row in simulation.advance(steps, self.cadences[0]):
+        """Go on by some steps and write what is due on the way and after them.
+
+        Raises NumericalError, and then writes nothing of these steps."""
+        simulation, since = self.simulation, self.simulation.step
+        rows = simulation.advance(steps, self.cadences[0])
+        check_state(simulation, since, self._kept)
+        for row in rows:
             self.add(row)
         step, every, marked = simulation.step, self.cadences[0], simulation.step in self.marks
         wanted = marked or (step == end and every is not None)
@@ -297,9 +308,13 @@ class _Keeper:
             checkpoint=checkpoint or last,
         )
 
+    def _kept(self) -> Path | None:
+        """The last checkpoint, once those that wait are written."""
+        self.writer.drain()
+        return self.last
+
     def add(self, row: Row) -> None:
-        """A row of the series, if it is sound. Raises NumericalError."""
-        check_row(row, self.last)
+        """A row of the series."""
         self.row = row
         if self.run is None:
             return
@@ -324,7 +339,6 @@ class _Keeper:
         hours = simulation.time_h
         if checkpoint and self.row.get("time", (None,))[0] != hours:
             self.row = simulation.row()
-            check_row(self.row, self.last)
         state = _copied(simulation.host_state())
         if snapshot and self.run is not None:
             self.writer.submit(self.run.add_snapshot, hours, state)

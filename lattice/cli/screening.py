@@ -154,7 +154,7 @@ def _pair(task: tuple[int, int]) -> tuple[int, int, list[float]]:
 
 def _last_row(arm: str, model, seed: int, point: int) -> dict[str, tuple[float, str]]:
     from lattice.engine.simulation import Simulation
-    from lattice.run import bone_of, check_row, steps_until
+    from lattice.run import bone_of, check_state, steps_until
 
     bones, capacity = _shared["bone"], _shared["capacity"]
     if (arm, seed) not in bones:
@@ -163,12 +163,11 @@ def _last_row(arm: str, model, seed: int, point: int) -> dict[str, tuple[float, 
     simulation = Simulation(model, seed, bones[arm, seed], capacity=capacity.get(structure, 0))
     simulation.advance(steps_until(model))
     capacity[structure] = simulation.capacity
-    row = simulation.row()
     try:
-        check_row(row, None)
+        check_state(simulation, 0)
     except NumericalError as error:
         raise NumericalError(f"design point {point}, {arm} arm, seed {seed}: {error}") from None
-    return row
+    return simulation.row()
 
 
 def _differences(done, screen, count: int) -> np.ndarray:

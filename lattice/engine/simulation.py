@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-from lattice.engine import devices, observe, processes
+from lattice.engine import devices, guard, observe, processes
 from lattice.engine.declare import declare, has_bone, shape_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
@@ -126,6 +126,13 @@ class Simulation:
         measured = _measured(self.model.structure, self.region, self.mesh)(self.state)
         return observe.series_row(self.model, jax.device_get(measured))
 
+    def fault(self) -> guard.Fault | None:
+        """A value of the state that cannot be right, if there is one: looked for on the device,
+        named from host copies."""
+        if bool(_sound(self.model.structure, self.region, self.mesh)(self.state)):
+            return None
+        return guard.first_fault(self.model, self.host_state())
+
     def host_state(self) -> dict[str, np.ndarray]:
         """Host copies of everything that the next step reads."""
         names = [spec.name for spec in declare(self.model) if spec.restart]
@@ -223,3 +230,12 @@ def _measured(structure: Model, region: Region, mesh: Mesh | None):
 
     inputs = (devices.partition(structure),)
     return jax.jit(devices.on_slabs(measure, mesh, inputs, PartitionSpec()))
+
+
+@lru_cache(maxsize=32)
+def _sound(structure: Model, region: Region, mesh: Mesh | None):
+    def look(state):
+        return guard.is_sound(structure, region, state)
+
+    inputs = (devices.partition(structure),)
+    return jax.jit(devices.on_slabs(look, mesh, inputs, PartitionSpec()))

@@ -33,6 +33,7 @@ from lattice.io.files import (
     explain_os_error,
     group_in,
     new_hdf5,
+    newer,
     replacing,
     storage_options,
     text_in,
@@ -224,13 +225,13 @@ def _describe(array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _seal(path: Path) -> bytes:
+def _seal(path: Path, schema: int = SCHEMA) -> bytes:
     """The first block of a file: its length and the SHA-256 of all that follows the block."""
     with open(path, "rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(SEAL_BYTES)
         hashed = hashlib.file_digest(file, "sha256").hexdigest()
-    text = MAGIC + f"{SCHEMA}\nbytes {length}\nsha256 {hashed}\n".encode()
+    text = MAGIC + f"{schema}\nbytes {length}\nsha256 {hashed}\n".encode()
     return text.ljust(SEAL_BYTES, b"\0")
 
 
@@ -244,17 +245,24 @@ def _check_seal(path: Path) -> None:
                 f"files in its {FOLDER} folder"
             )
         found = re.match(re.escape(MAGIC) + rb"(\d{1,9})\n", head)
-        if found and int(found[1]) > SCHEMA:
-            raise InputError(
-                f"{path} was written by a newer osteolattice (schema {int(found[1])}, this one "
-                f"reads {SCHEMA}): install the newer version"
-            )
+        if found and (schema := int(found[1])) > SCHEMA:
+            sealed = head[:SEAL_BYTES] == _seal(path, schema)
+            raise newer(path, schema, SCHEMA, _writer(path) if sealed else None)
         if head[:SEAL_BYTES] != _seal(path):
             raise _Damage("its bytes do not match its checksum")
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): name a run folder or a checkpoint in it"
         ) from error
+
+
+def _writer(path: Path) -> str | None:
+    """The version that has written a sealed file of a schema that this program does not know."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return json.loads(text_in(file, "manifest"))["provenance"]["versions"]["osteolattice"]
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
+        return None
 
 
 def _advice(path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lattice.model.errors import OsteolatticeError
+from lattice.model.errors import InputError, OsteolatticeError
 
 CHUNK_BYTES = 1 << 20
 """Aim for the size of one chunk: a few planes of a lattice of 128 cubed."""
@@ -29,6 +29,15 @@ def explain_os_error(path: Path, error: OSError) -> StorageError:
     return StorageError(
         f"{path} could not be written ({reason}): make room or restore write access, then go on "
         "with `osteolattice resume`; every file completed before is intact"
+    )
+
+
+def newer(path: Path, schema: int, known: int, version: object) -> InputError:
+    """The sentence for a file of a newer schema, written by that version (None: unknown)."""
+    needed = f"osteolattice {version} or newer" if version else "the newer version"
+    return InputError(
+        f"{path} was written by a newer osteolattice (schema {schema}, this one reads {known}): "
+        f"install {needed}"
     )
 
 

@@ -6,9 +6,11 @@ aside. Arrays are ``[z, y, x]``.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,13 @@ from lattice.model.structure import Geometry, Lattice
 TIFF_SUFFIXES = (".tif", ".tiff")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
+HEADER_BYTES = 100_000  # more than any header of text has
 COMPRESSION_LIMIT = 1100  # deflate, the strongest of the formats' methods, reaches 1032
 MICROMETRES = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3}
 MICROMETRES |= {"nm": 1e-3, "cm": 1e4, "\\u00b5m": 1.0, "micrometer": 1.0, "millimeter": 1e3}
+
+# Without a handler of the user's, complaints about each tag would stand beside our one sentence.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -215,7 +221,39 @@ def _read_numpy(path: Path, _: str) -> _Raw:
     return _Raw(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None)
 
 
+def _page_offsets(path: Path) -> Iterator[int]:
+    """Where the pages of a TIFF file stand, as far as their list can be followed."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        try:
+            big = struct.unpack(order + "H", head[2:4])[0] == 43
+            count, tag, link = ("Q", 20, "Q") if big else ("H", 12, "I")
+            offset = struct.unpack_from(order + link, head, 8 if big else 4)[0]
+            while offset:
+                yield offset
+                file.seek(offset)
+                tags = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+                file.seek(tags * tag, os.SEEK_CUR)
+                offset = struct.unpack(order + link, file.read(struct.calcsize(order + link)))[0]
+        except (struct.error, OSError, OverflowError, ValueError):
+            return
+
+
+def _check_pages(path: Path) -> None:
+    """Refuses a TIFF file whose list of pages leads back into itself: it is read for ever."""
+    seen: set[int] = set()
+    for offset in _page_offsets(path):
+        if offset in seen:
+            raise InputError(
+                f"geometry.image: the list of pages of {path} leads back into itself: give an "
+                "intact image"
+            )
+        seen.add(offset)
+
+
 def _read_tiff(path: Path, _: str) -> _Raw:
+    _check_pages(path)
     with tifffile.TiffFile(path) as tiff:
         if not tiff.series:
             raise InputError(f"geometry.image: {path} holds no image: give an intact TIFF file")
@@ -302,6 +340,8 @@ def _read_hdf5(path: Path, name: str) -> _Raw:
 
 def _read_itk(path: Path, _: str) -> _Raw:
     itk = require("SimpleITK", f"geometry.image: {path.name}", "images")
+    _check_axes(path)
+    itk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -318,11 +358,24 @@ def _read_itk(path: Path, _: str) -> _Raw:
     return _Raw(itk.GetArrayFromImage(image), voxel)
 
 
+def _check_axes(path: Path) -> None:
+    """Refuses a MetaImage of other than three axes: its decoder writes beyond its own memory, and
+    the process dies, when the header claims very many."""
+    if path.suffix.lower() not in (".mha", ".mhd"):
+        return
+    with open(path, "rb") as file:
+        head = file.read(HEADER_BYTES)
+    found = re.findall(rb"NDims\s*[=:]\s*([^\r\n]*)", head)
+    if [axes.strip() for axes in found] != [b"3"]:
+        raise InputError(f"geometry.image: {path} is not a grey image with three axes: convert it")
+
+
 def _stored_bytes(path: Path) -> int:
     """Size of an image file and, for a header alone, of the data file beside it."""
     stored = path.stat().st_size
     if path.suffix.lower() in (".mhd", ".nhdr"):
-        head = path.read_text(encoding="latin-1")[:100_000]
+        with open(path, encoding="latin-1") as file:
+            head = file.read(HEADER_BYTES)
         found = re.search(r"^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", head, re.M | re.I)
         data = path.parent / found[1] if found else path.parent
         # A list or a pattern of files: the data are no larger than all that lies there.

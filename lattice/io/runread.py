@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lattice.io.files import dataset_in, group_in, text_in
+from lattice.io.files import dataset_in, group_in, newer, text_in
 from lattice.io.vtkhdf import CELL_DATA, GROUP, Part
 from lattice.model.errors import DamagedFileError, InputError
 
@@ -62,10 +62,8 @@ class RunFile:
                 raise InputError(f"{path} is not a run of osteolattice: name a run folder")
             about = json.loads(text_in(file, "about"))
             if about["schema"] > SCHEMA:
-                raise InputError(
-                    f"{path} was written by a newer osteolattice (schema {about['schema']}, this "
-                    f"one reads {SCHEMA}): install the newer version"
-                )
+                versions = about.get("provenance", {}).get("versions", {})
+                raise newer(path, about["schema"], SCHEMA, versions.get("osteolattice"))
             series = _series(group_in(file, "series"))
             return cls(
                 path=path,

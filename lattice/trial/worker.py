@@ -18,7 +18,7 @@ from lattice.io.checkpoint import digest, newest_checkpoint, write_checkpoint
 from lattice.io.runfile import RunFile, RunWriter
 from lattice.model.errors import NumericalError, OsteolatticeError
 from lattice.model.structure import Model
-from lattice.run import SECONDS_BETWEEN_LOOKS, bone_of, cadence, check_row, next_event
+from lattice.run import SECONDS_BETWEEN_LOOKS, bone_of, cadence, check_state, next_event
 from lattice.trial.folder import empty, write_failure, write_measures, write_result
 from lattice.trial.measures import measures_of
 
@@ -141,7 +141,6 @@ def _advance(simulation: Simulation, job: Job, writer: RunWriter, tell, stop) ->
         now = simulation.step
         if now % every == 0 or now in events:
             row = simulation.row()
-            check_row(row, None)
             values = {name: value for name, (value, _) in row.items() if name != "time"}
             writer.add_row(simulation.time_h, values)
         if now in labels or (now == end and not job.keeps_state):
@@ -155,7 +154,7 @@ def _advance(simulation: Simulation, job: Job, writer: RunWriter, tell, stop) ->
         target = min([next_event(now, end, every), now + chunk, *special])
         began = time.monotonic()
         simulation.advance(target - now)
-        jax.block_until_ready(simulation.state["step"])
+        check_state(simulation, now)
         keep()
         took = time.monotonic() - began
         if took < SECONDS_BETWEEN_LOOKS / 2:

@@ -1,6 +1,7 @@
 """Images in: every format, what is refused, and bone that agrees with the image."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lattice.io.segmentation import otsu, resample, segment
 from lattice.model.errors import InputError
 from lattice.model.structure import Geometry, Lattice
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (5, 6, 7)
 VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
 
@@ -152,6 +154,27 @@ def _absurd_meta(path: Path) -> Path:
     return path / "bone.mhd"
 
 
+def _absurd_axes(path: Path) -> Path:
+    (path / "bone.mha").write_text(
+        "ObjectType = Image\nNDims = 18446744073709551616\nDimSize = 7 6 5\n"
+        "ElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    )
+    return path / "bone.mha"
+
+
+def _endless_tiff(path: Path) -> Path:
+    file = path / "endless.tif"
+    tifffile.imwrite(file, VALUES, photometric="minisblack")
+    with tifffile.TiffFile(file) as tiff:
+        last, first = tiff.pages[-1].offset, tiff.pages[0].offset
+    content = bytearray(file.read_bytes())
+    tags = int.from_bytes(content[last : last + 2], sys.byteorder)
+    link = last + 2 + 12 * tags
+    content[link : link + 4] = first.to_bytes(4, sys.byteorder)
+    file.write_bytes(content)
+    return file
+
+
 def _absurd_hdf5(path: Path) -> Path:
     with h5py.File(path / "bone.h5", "w") as file:
         file.create_dataset("a", shape=(10**5, 10**5, 10**5), dtype="u1", chunks=True)
@@ -179,6 +202,8 @@ def _absurd_tiff(path: Path) -> Path:
         _absurd_numpy,
         _absurd_nrrd,
         _absurd_meta,
+        _absurd_axes,
+        _endless_tiff,
         _absurd_hdf5,
         _absurd_tiff,
     ],
@@ -199,6 +224,27 @@ def test_mangled_files_are_refused(tmp_path, make):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"^geometry\.image: "):
             read_image(path, 10.0)
+
+
+def test_a_decoder_says_nothing_beside_the_one_sentence(tmp_path):
+    """In a process whose logging nobody has set up, as that of a command."""
+    path = _tiff(tmp_path)
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages.first.tags["ImageWidth"].offset + 2
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = b"\0\0"  # no type of TIFF
+    path.write_bytes(content)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from lattice.io.images import InputError, read_image\n"
+        "try: read_image(Path(sys.argv[1]), 10.0)\n"
+        "except InputError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stderr == ""
+    assert told.stdout.startswith("geometry.image: ")
+    assert told.stdout.count("\n") == 1
 
 
 def test_absent_images_and_datasets_are_named(tmp_path):

@@ -2,14 +2,19 @@
 
 import datetime
 import random
+from pathlib import Path
 
 import pytest
 
 from lattice.model import InputError, Model, load, loads
 from lattice.model.reading import read_text
 from lattice.model.resolve import _resolve
+from tests.conftest import TISSUE, small_model
 from tests.model.example import BASE
 
+ROOT = Path(__file__).parents[2]
+PREDATORS = (ROOT / "configs" / "predator_prey.toml").read_text()
+HEADED_TISSUE = small_model(TISSUE).text
 PIECES = [
     "nan", "-inf", "1e999", "-1", "9" * 5000, "0x7fffffffffffffffffff", '"\u0000"', '""', "''",
     "[[", "]]", "[", "]", "{", "}", "=", ".", "\n", '"1e308 um^9"', '"1e-300 /s"', "[" * 3000,
@@ -88,6 +93,20 @@ def test_overrides(seed):
         value = random_state.choice([*PIECES, "[1, 2", '"', "1 /h", "0.5"])
         name = random_state.choice(names)
         attempt(lambda text=f"{name}={value}": loads(BASE, [text]))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_mangled_files_of_the_shipped_kind(seed):
+    """Every mechanism of the language, and longer texts than the one above."""
+    random_state = random.Random(seed)
+    for _ in range(200):
+        text = random_state.choice([HEADED_TISSUE, PREDATORS])
+        for _ in range(random_state.randint(1, 6)):
+            at = random_state.randrange(len(text))
+            cut = random_state.choice([0, 0, 1, 5, 40, 200])
+            text = text[:at] + random_state.choice(["", *PIECES]) + text[at + cut :]
+        attempt(lambda text=text: loads(text))
 
 
 @pytest.mark.parametrize("length", range(0, len(BASE), 97))

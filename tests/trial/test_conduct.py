@@ -197,7 +197,7 @@ def test_a_failed_run_is_told_and_left_out(whole, tmp_path, monkeypatch):
         def fail(*arguments):
             raise NumericalError("TNF.mean is nan")
 
-        patched.setattr(worker, "check_row", fail)
+        patched.setattr(worker, "check_state", fail)
         ending = conduct(trial, copy, processes=1)
     assert ending.failed == {"kill 0.6, replicate 1": "TNF.mean is nan"}
     compared = ending.results.compared("kill 0.6", "osteoblasts")
@@ -212,7 +212,7 @@ def test_a_failed_beginning_fails_what_needs_it(tmp_path, monkeypatch):
     def fail(*arguments):
         raise NumericalError("no field")
 
-    monkeypatch.setattr(worker, "check_row", fail)
+    monkeypatch.setattr(worker, "check_state", fail)
     trial = tiny_trial(tmp_path, replicates=1)
     ending = conduct(trial, tmp_path / "out", processes=1)
     assert len(ending.failed) == 4
