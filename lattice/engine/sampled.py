@@ -29,6 +29,7 @@ from lattice.engine.numbers import Numbers
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Entry, Group, Table
 from lattice.kernels.compaction import compact
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import Key, voxel_uniform
 
 LOW_LIMB = 1 << 20
@@ -117,7 +118,11 @@ def contact_substep(
         index, partner, uniform = listed
         cells, since, eaten, fired = carry
         pair = _ordered(around, index, partner)
-        chosen = _draw_pairs(around, pair, table, numbers, draws, uniform)
+        # A unit of its own: fused into what writes the result, it is computed anew in each.
+        chosen = boundary(
+            always(uniform),
+            lambda: _draw_pairs(around, pair, table, numbers, draws, uniform),
+        )
         happens = chosen >= 0
         for place, target in enumerate((pair.first, pair.second)):
             where = jnp.where(happens, target, region.size)
@@ -309,7 +314,10 @@ def site_substep(
         index, uniform = listed
         cells, since, eaten, fired = carry
         view = around.at(index)
-        chosen = _draw_sites(around, view, table, numbers, uniform, index < region.size)
+        chosen = boundary(
+            always(uniform),
+            lambda: _draw_sites(around, index, table, numbers, uniform),
+        )
         happens = chosen >= 0
         where = jnp.where(happens, view.index, region.size)
         cells = cells.at[where].set(_products(table.site, 0, chosen), mode="drop")
@@ -335,7 +343,8 @@ def site_substep(
     return in_batches(mask, capacity, work, start)
 
 
-def _draw_sites(around, view, table, numbers, uniform, listed):
+def _draw_sites(around, index, table, numbers, uniform):
+    view, listed = around.at(index), index < around.region.size
     own = around.cells[view.index]
     dt = around.model.time.step
     chosen = jnp.full(uniform.shape, -1, jnp.int32)
