@@ -10,6 +10,8 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Int32, UInt32
 
+from lattice.kernels.fusion import boundary
+
 __all__ = ["compact", "pack_bits", "select_bit"]
 
 
@@ -54,7 +56,19 @@ def compact(mask: Bool[Array, "N"], capacity: int) -> tuple[Int32[Array, "C"], I
     first = jnp.where((counts > 0) & (before < capacity), before, capacity + number)
     starts = jnp.zeros(capacity, jnp.int32)
     starts = starts.at[first].set(number, mode="drop", unique_indices=True)
-    word = lax.cummax(starts)
     slot = jnp.arange(capacity, dtype=jnp.int32)
-    index = 32 * word + select_bit(words[word], slot - before[word])
-    return jnp.where(slot < total, index, mask.shape[0]), total
+
+    def bits(word):
+        index = 32 * word + select_bit(words[word], slot - before[word])
+        return jnp.where(slot < total, index, mask.shape[0])
+
+    # Units of their own: fused into the readers of the list, they would be computed anew in each.
+    true = total >= 0
+    return boundary(true, bits, boundary(true, last_of_word, starts)), total
+
+
+def last_of_word(starts: Int32[Array, "C"]) -> Int32[Array, "C"]:
+    """The largest of each entry and the 31 before it: a word claims no more than 32 slots."""
+    for distance in (1, 2, 4, 8, 16):
+        starts = jnp.maximum(starts, jnp.pad(starts, (distance, 0))[: starts.shape[0]])
+    return starts

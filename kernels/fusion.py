@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Integer
 
 _WHOLE = ContextVar("_WHOLE", default=False)
 
@@ -27,11 +27,14 @@ def fused() -> Iterator[None]:
         _WHOLE.reset(token)
 
 
-def always(u: Float[Array, "..."]) -> Bool[Array, ""]:
-    """True, in a way that the compiler cannot know: `u` is data and never the lowest float.
+def always(u: Float[Array, "..."] | Integer[Array, "..."]) -> Bool[Array, ""]:
+    """True, in a way that the compiler cannot know: `u` is data and never the lowest float, nor
+    the largest integer.
 
     NaN gives true as well, so that a failed run shows its NaN.
     """
+    if jnp.issubdtype(u.dtype, jnp.integer):
+        return u[(0,) * u.ndim] != jnp.iinfo(u.dtype).max
     return u[(0,) * u.ndim] != jnp.finfo(u.dtype).min
 
 

@@ -22,6 +22,8 @@ from functools import cached_property
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lattice.kernels.fusion import always, boundary
+
 LARGEST_GROWTH = 60.0
 """Bound on h J of an autocatalytic reaction; the extent is limited by its reactants long before."""
 
@@ -75,8 +77,8 @@ def growth(z: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jnp.where(small, 1 + z / 2, jnp.expm1(safe) / safe)
 
 
-def react(c: dict[int, Array], reaction: MassAction, forward, backward, h) -> dict[int, Array]:
-    """Concentrations (molar) after one reaction has run for a time h."""
+def extent_of(c: dict[int, Array], reaction: MassAction, forward, backward, h) -> Array:
+    """How far one reaction runs in a time h."""
     gain, slope = product_and_slope(c, reaction.left, reaction.net)
     rate, jacobian = forward * gain, forward * slope
     if reaction.reversible:
@@ -86,9 +88,41 @@ def react(c: dict[int, Array], reaction: MassAction, forward, backward, h) -> di
     for species, number in reaction.net.items():
         limit = c[species] / abs(number)
         extent = jnp.minimum(extent, limit) if number < 0 else jnp.maximum(extent, -limit)
+    return extent
+
+
+def react(c: dict[int, Array], reaction: MassAction, forward, backward, h) -> dict[int, Array]:
+    """Concentrations (molar) after one reaction has run for a time h."""
+    # A unit of its own: otherwise it would be computed anew for each species.
+    extent = boundary(always(forward), lambda: extent_of(c, reaction, forward, backward, h))
     # A reactant that is used up may end a rounding error below zero.
     changed = {s: jnp.maximum(c[s] + n * extent, 0) for s, n in reaction.net.items()}
     return {**c, **changed}
+
+
+def changed_species(
+    u: Float[Array, "*voxels S"],
+    reactions: tuple[MassAction, ...],
+    forward: Float[Array, "R"],
+    backward: Float[Array, "R"],
+    factor: Float[Array, "S"],
+    dt: Float[Array, ""] | float,
+    *,
+    substeps: int = 1,
+) -> dict[int, tuple[Float[Array, "*voxels"], Float[Array, "*voxels"]]]:
+    """Before and after a time `dt`: the species that the reactions change; arguments as
+    `step_reactions`."""
+    touched = sorted({s for r in reactions for s in r.net})
+    read = sorted({s for r in reactions for s, _ in (*r.left, *r.right)})
+    # Read from among all species once: what lies so far apart takes long to read.
+    picked = boundary(always(u), lambda u: jnp.stack([u[..., s] for s in read]), u)
+    before = dict(zip(read, picked, strict=True))
+    c = {s: before[s] * factor[s] for s in read}
+    h = jnp.asarray(dt, u.dtype) / (2 * substeps)
+    there = list(enumerate(reactions))
+    for number, reaction in (there + there[::-1]) * substeps:
+        c = react(c, reaction, forward[number], backward[number], h)
+    return {s: (before[s], c[s] / factor[s]) for s in touched}
 
 
 def step_reactions(
@@ -108,14 +142,7 @@ def step_reactions(
     `substeps` divides the step (each runs the reactions in turn for half of it and in reverse
     order for the other half).
     """
-    if not reactions:
-        return u
-    touched = sorted({s for r in reactions for s in r.net})
-    read = sorted({s for r in reactions for s, _ in (*r.left, *r.right)})
-    c = {s: u[..., s] * factor[s] for s in read}
-    h = jnp.asarray(dt, u.dtype) / (2 * substeps)
-    there = list(enumerate(reactions))
-    for number, reaction in (there + there[::-1]) * substeps:
-        c = react(c, reaction, forward[number], backward[number], h)
-    columns = [c[s] / factor[s] if s in touched else u[..., s] for s in range(u.shape[-1])]
-    return jnp.stack(columns, axis=-1)
+    changed = changed_species(u, reactions, forward, backward, factor, dt, substeps=substeps)
+    for species, (_, column) in changed.items():
+        u = u.at[..., species].set(column)
+    return u

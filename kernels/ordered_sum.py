@@ -40,16 +40,13 @@ def collapse(a: Array, axis: int) -> Array:
     return a
 
 
-def plane_sums(rows: Float[Array, "Z Y XS"], species: int) -> Float[Array, "Z S"]:
-    """The sum over each plane."""
-    lines = collapse(rows, 1)
-    return collapse(lines.reshape(lines.shape[0], -1, species), 1)[:, 0, :]
+def line_sums(rows: Float[Array, "Z Y XS"]) -> Float[Array, "Z 1 XS"]:
+    """The sum over each plane's lines."""
+    return collapse(rows, 1)
 
 
-def plane_products(
-    a: Float[Array, "Z Y XS"], b: Float[Array, "Z Y XS"], species: int
-) -> Float[Array, "Z S"]:
-    """The sum of a * b over each plane.
+def line_products(a: Float[Array, "Z Y XS"], b: Float[Array, "Z Y XS"]) -> Float[Array, "Z 1 XS"]:
+    """The sum of a * b over each plane's lines.
 
     Each addition has one product: a compiler that contracts the two has one way to do it.
     """
@@ -57,7 +54,12 @@ def plane_products(
     total = a[0, 0, 0] * 0
     for p, q in zip(parts_of(a, 1, 8), parts_of(b, 1, 8), strict=True):
         total = total + p * q
-    return plane_sums(total, species)
+    return collapse(total, 1)
+
+
+def plane_sums(lines: Float[Array, "Z 1 XS"], species: int) -> Float[Array, "Z S"]:
+    """The sum over each plane, from that over its lines."""
+    return collapse(lines.reshape(lines.shape[0], -1, species), 1)[:, 0, :]
 
 
 def sum_rows(
@@ -73,10 +75,13 @@ def sum_rows(
     A row is x by species, species last. `true` (see `fusion`) keeps what made the rows out of the
     additions, where it would be rounded differently.
     """
+    # Lines are a unit of their own: fused with the split into species, their loop is that over
+    # species, too short for vectors.
     if times is None:
-        planes = boundary(true, lambda a: plane_sums(a, species), rows)
+        lines = boundary(true, line_sums, rows)
     else:
-        planes = boundary(true, lambda a, b: plane_products(a, b, species), rows, times)
+        lines = boundary(true, line_products, rows, times)
+    planes = boundary(true, lambda a: plane_sums(a, species), lines)
     return boundary(true, lambda a: collapse(a, 0)[0], gather_planes(planes, slabs))
 
 

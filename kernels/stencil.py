@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped, UInt8
 
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs, neighbour_planes, slab_index
 
 OWN = 64
@@ -142,11 +143,19 @@ def neighbour_codes(bone: UInt8[Array, "Z Y X"], grid: Grid) -> UInt8[Array, "Z 
     kind = (bone != 0).astype(jnp.uint8)
     one = Grid(grid.periodic, 1, grid.slabs)
     planes = neighbour_planes(kind, grid.slabs, grid.periodic[0])
-    code = kind * jnp.uint8(OWN)
-    for bit, (axis, down) in enumerate(SIDES):
-        code = code | shift(kind, axis, down, one, planes[not down]) << jnp.uint8(bit)
-    code = jnp.broadcast_to(code[..., None], (*code.shape, grid.species))
-    return code.reshape(*code.shape[:2], -1)
+
+    def codes(kind):
+        code = kind * jnp.uint8(OWN)
+        for bit, (axis, down) in enumerate(SIDES):
+            code = code | shift(kind, axis, down, one, planes[not down]) << jnp.uint8(bit)
+        return code
+
+    def repeated(code):
+        return jnp.broadcast_to(code[..., None], (*code.shape, grid.species))
+
+    # Units of their own: a code is not made anew for each species, nor its place from a flat index.
+    true = always(kind)
+    return boundary(true, repeated, boundary(true, codes, kind)).reshape(*kind.shape[:2], -1)
 
 
 def is_bone(code: UInt8[Array, "Z Y XS"], bit: int):

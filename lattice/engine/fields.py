@@ -359,6 +359,10 @@ def _react(values: Float[Array, "*voxels S"], dt: float, system, region: Region 
     """Reactions for a time: new values and what they have made of each species in all (of fields:
     summed over the lattice; negative for what they use up)."""
     reactions, forward, backward, factor = system
-    after = mass_action.step_reactions(values, reactions, forward, backward, factor, dt)
-    gain = after - values
-    return after, gain if region is None else sum_lattice(gain, region.slabs)
+    changed = mass_action.changed_species(values, reactions, forward, backward, factor, dt)
+    after, gain = values, jnp.zeros(values.shape[-1], values.dtype)
+    for species, (before, column) in changed.items():
+        more = column - before
+        gain = gain.at[species].set(more if region is None else sum_lattice(more, region.slabs))
+        after = after.at[..., species].set(column)
+    return after, gain

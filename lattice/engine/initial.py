@@ -17,6 +17,7 @@ from lattice.engine.declare import (
 )
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import stream_key, voxel_uniform
 from lattice.model.structure import Model
 
@@ -25,13 +26,19 @@ PLACES = ("marrow", "surface", "bone", "everywhere")
 
 def count_bone_faces(region: Region, bone: UInt8[Array, "Z Y X"]) -> UInt8[Array, "Z Y X"]:
     """How many of the six neighbours of each voxel are bone, on one slab and its neighbours."""
+
+    def count(padded):
+        total = jnp.zeros(padded.shape, jnp.uint8)
+        for axis in range(3):
+            wraps = region.periodic[axis] and padded.shape[axis] > 1
+            wraps = wraps and (axis or not region.halo)
+            for direction in (-1, 1):
+                total = total + _shifted(padded, axis, direction, wraps)
+        return total
+
+    # A unit of its own: its readers want it flat, and would find each place from a flat index.
     padded = region.pad(bone)
-    total = jnp.zeros(padded.shape, jnp.uint8)
-    for axis in range(3):
-        wraps = region.periodic[axis] and padded.shape[axis] > 1
-        for direction in (-1, 1):
-            total = total + _shifted(padded, axis, direction, wraps and (axis or not region.halo))
-    return region.strip(total)
+    return region.strip(boundary(always(padded), count, padded))
 
 
 def _shifted(array, axis, direction, wraps):

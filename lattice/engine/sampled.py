@@ -29,7 +29,11 @@ from lattice.engine.numbers import Numbers
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Entry, Group, Table
 from lattice.kernels.compaction import compact
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import Key, voxel_uniform
+
+PARTS = 8
+"""Parts of a list that are worked off one by one."""
 
 LOW_LIMB = 1 << 20
 """Events are counted in two uint32: below 2**20, and multiples of it."""
@@ -64,23 +68,36 @@ def in_batches(
     work: Callable[[Int32[Array, "N"], tuple], tuple],
     carry: tuple,
 ) -> tuple:
-    """``carry = work(indices, carry)`` over the true entries of a mask, `capacity` at a time."""
+    """``carry = work(indices, carry)`` over the true entries of a mask, `capacity` at a time.
+
+    `work` sees a part of a list at once, and no part beyond the last entry: a list takes the time
+    of the entries that it has, not of those for which it has room."""
     size = mask.shape[0]
     if capacity >= size:
         every = jnp.arange(size, dtype=jnp.int32)
         return work(jnp.where(mask, every, size), carry)
+    length = -(-capacity // PARTS)
+    capacity = PARTS * length
 
     def batch(state):
         mask, carry, _ = state
         index, count = compact(mask, capacity)
         more = count > capacity
+        listed = jnp.minimum(count, capacity)
+
+        def part(state):
+            start, carry = state
+            taken = jax.lax.dynamic_slice(index, (start,), (length,))
+            return start + length, work(taken, carry)
+
         rest = jax.lax.cond(
             more,
             lambda m: m & (jnp.arange(size, dtype=jnp.int32) > index[-1]),
             lambda m: m,
             mask,
         )
-        return rest, work(index, carry), more
+        carry = jax.lax.while_loop(lambda s: s[0] < listed, part, (jnp.int32(0), carry))[1]
+        return rest, carry, more
 
     return jax.lax.while_loop(lambda s: s[2], batch, (mask, carry, jnp.any(mask)))[1]
 
@@ -117,7 +134,11 @@ def contact_substep(
         index, partner, uniform = listed
         cells, since, eaten, fired = carry
         pair = _ordered(around, index, partner)
-        chosen = _draw_pairs(around, pair, table, numbers, draws, uniform)
+        # A unit of its own: fused into what writes the result, it is computed anew in each.
+        chosen = boundary(
+            always(uniform),
+            lambda: _draw_pairs(around, pair, table, numbers, draws, uniform),
+        )
         happens = chosen >= 0
         for place, target in enumerate((pair.first, pair.second)):
             where = jnp.where(happens, target, region.size)
@@ -137,15 +158,16 @@ def contact_substep(
         # A halo beyond an end that is not periodic holds no voxel of the lattice.
         exists = exists & ((coordinate >= 0) | jnp.asarray(region.periodic)[axis])
         may = (index < region.size) & exists & (uniform < bound)
-        return in_batches(may, _few(capacity), _taking(react, index, partner, uniform), carry)
+        few = _few(may.shape[0])
+        return in_batches(may, few, _taking(react, index, partner, uniform), carry)
 
     start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
     return in_batches(_meeting(around, table, axis, parity), capacity, work, start)
 
 
-def _few(capacity: int) -> int:
-    """Room for the entries of a list that remain after thinning."""
-    return max(64, capacity // 8)
+def _few(length: int) -> int:
+    """Room for the entries of a part of a list that remain after thinning."""
+    return max(64, length // 2)
 
 
 def _taking(work, *columns):
@@ -219,19 +241,40 @@ def _draw_pairs(around, pair, table, numbers, draws, uniform) -> Int32[Array, "N
     """Position of the entry that fires among all entries of all groups, or -1."""
     views = (around.at(pair.first), around.at(pair.second))
     dt, voxel = around.model.time.contact_step, around.model.lattice.voxel
-    chosen = jnp.full(uniform.shape, -1, jnp.int32)
-    for group, offset in zip(table.pair, group_offsets(table.pair), strict=True):
+    rivals = Rivals(table.pair, uniform)
+    for group in table.pair:
         hazards = [
             fate_hazard(e, views[e.actor], views[1 - e.actor], table, numbers, draws)
             if e.fate is not None
             else pair_hazard(e, group.reactants, views, table, numbers, dt, voxel)
             for e in group.entries
         ]
-        entry = choose(hazards, uniform)
         met = (pair.codes[0] == group.reactants[0]) & (pair.codes[1] == group.reactants[1])
-        happens = met & pair.listed & (entry < len(hazards))
-        chosen = jnp.where(happens, offset + entry, chosen)
-    return chosen
+        rivals.add(met & pair.listed, hazards)
+    return rivals.chosen()
+
+
+class Rivals:
+    """Hazards of the one group of rules that can fire in each draw, gathered from all groups, so
+    that the draw itself is done once."""
+
+    def __init__(self, groups: tuple[Group, ...], uniform: Float[Array, "N"]) -> None:
+        self.offsets = iter(group_offsets(groups))
+        self.uniform = uniform
+        self.first = jnp.zeros(uniform.shape, jnp.int32)
+        most = max(len(g.entries) for g in groups)
+        self.hazards = [jnp.zeros(uniform.shape, uniform.dtype)] * most
+
+    def add(self, met: Bool[Array, "N"], hazards: list) -> None:
+        """The hazards of the next group, and the draws that it is met in."""
+        self.first = jnp.where(met, next(self.offsets), self.first)
+        for k, hazard in enumerate(hazards):
+            self.hazards[k] = jnp.where(met, hazard, self.hazards[k])
+
+    def chosen(self) -> Int32[Array, "N"]:
+        """Position of the entry that fires among all entries of all groups, or -1."""
+        entry = choose(self.hazards, self.uniform)
+        return jnp.where(entry < len(self.hazards), self.first + entry, -1)
 
 
 def pair_bounds(table: Table, numbers: Numbers, dt: float, voxel: float) -> Float[Array, "C C"]:
@@ -309,7 +352,10 @@ def site_substep(
         index, uniform = listed
         cells, since, eaten, fired = carry
         view = around.at(index)
-        chosen = _draw_sites(around, view, table, numbers, uniform, index < region.size)
+        chosen = boundary(
+            always(uniform),
+            lambda: _draw_sites(around, index, table, numbers, uniform),
+        )
         happens = chosen >= 0
         where = jnp.where(happens, view.index, region.size)
         cells = cells.at[where].set(_products(table.site, 0, chosen), mode="drop")
@@ -323,7 +369,7 @@ def site_substep(
         at = jnp.minimum(index, region.size - 1)
         uniform = voxel_uniform(draws.site, region.global_index(at), around.step, 0)
         may = (index < region.size) & (uniform < bounds[around.cells[at]])
-        return in_batches(may, _few(capacity), _taking(react, index, uniform), carry)
+        return in_batches(may, _few(may.shape[0]), _taking(react, index, uniform), carry)
 
     mask = in_states(around.cells, table.site_codes)
     if table.arrivals is not None:
@@ -335,11 +381,12 @@ def site_substep(
     return in_batches(mask, capacity, work, start)
 
 
-def _draw_sites(around, view, table, numbers, uniform, listed):
+def _draw_sites(around, index, table, numbers, uniform):
+    view, listed = around.at(index), index < around.region.size
     own = around.cells[view.index]
     dt = around.model.time.step
-    chosen = jnp.full(uniform.shape, -1, jnp.int32)
-    for group, offset in zip(table.site, group_offsets(table.site), strict=True):
+    rivals = Rivals(table.site, uniform)
+    for group in table.site:
         code = group.reactants[0]
         hazards = [
             _stranded(code, view, table)
@@ -347,10 +394,8 @@ def _draw_sites(around, view, table, numbers, uniform, listed):
             else site_hazard(e, code, view, table, numbers, dt)
             for e in group.entries
         ]
-        entry = choose(hazards, uniform)
-        happens = listed & (own == code) & (entry < len(hazards))
-        chosen = jnp.where(happens, offset + entry, chosen)
-    return chosen
+        rivals.add(listed & (own == code), hazards)
+    return rivals.chosen()
 
 
 def _stranded(code: int, view: SiteView, table: Table):

@@ -89,7 +89,9 @@ def advance(
 
     Where the steps done are a multiple of `every`, the state is measured (`observe.measure`): the
     second result holds these rows in order, along a first axis of length L."""
-    prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
+    prepared = None
+    if "osteoid" not in state:
+        prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
     def body(i, carry):
         state, rows = carry
@@ -115,11 +117,9 @@ def _with_row(plan: Plan, state: State, rows, first, every):
 
 
 def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]) -> State:
-    """The state after one step; `prepared` is what the field solver knows of the lattice."""
+    """The state after one step; `prepared` is what the field solver knows of the lattice (None if
+    bone may change: somewhere it does in almost every step, so nothing is kept for the next)."""
     state = dict(state)
-    if "osteoid" in state:
-        # Somewhere bone changes in almost every step, so nothing of it is kept for the next.
-        prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
     scaled = interventions.scaled_numbers(plan.model, numbers, due)
     shape = state["cells"].shape
     cells, since = interventions.kill(
@@ -226,8 +226,11 @@ def _field_part(plan: Plan, numbers: Numbers, state: State, prepared, due, faces
     """The solves of this step, if it is one that solves."""
 
     def solved(state: State) -> State:
+        known = prepared
+        if known is None:
+            known = fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
         for _ in range(plan.field_repeats):
-            state = _one_solve(plan, numbers, state, prepared, due, faces)
+            state = _one_solve(plan, numbers, state, known, due, faces)
         return state
 
     if plan.field_every == 1:
