@@ -71,7 +71,9 @@ def _courses(
     if _measures(problem):
         return [_measured_course(model, seed, hours, names) for seed in seeds]
     bone = bone_of(model, seeds[0])
-    table = sampled_course(model, {}, names, [int(s) for s in steps_of(model, hours)], list(seeds), bone)
+    table = sampled_course(
+        model, {}, names, [int(s) for s in steps_of(model, hours)], list(seeds), bone
+    )
     return [
         {h: dict(zip(names, row, strict=True)) for h, row in zip(hours, rows, strict=True)}
         for rows in table
