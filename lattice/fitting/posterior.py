@@ -14,6 +14,7 @@ from lattice.fitting.identify import Information
 from lattice.fitting.search import Fitted
 from lattice.fitting.structure import Problem
 from lattice.fitting.surrogate import Surrogate
+from lattice.io.optional import require
 from lattice.model.errors import InputError
 
 CHAINS = 4
@@ -77,13 +78,7 @@ def nuts(
 ) -> tuple[Float[np.ndarray, "C D P"], dict[str, np.ndarray]]:  # fmt: skip
     """Draws by the no-U-turn sampler (Hoffman & Gelman 2014, arXiv 1111.4246) and its statistics,
     each [C, D]. Raises InputError where blackjax is not installed."""
-    try:
-        import blackjax
-    except ImportError:
-        raise InputError(
-            f'{problem.file}: posterior = "nuts" needs the extra "fit": '
-            "pip install 'osteolattice[fit]', or write \"laplace\""
-        ) from None
+    blackjax = require("blackjax", 'osteolattice fit with posterior = "nuts"', "fit")
     density = log_density(problem, surrogate, fitted, known)
     draws = problem.settings.draws
     warm = max(100, draws // 4)

@@ -12,7 +12,7 @@ import numpy as np
 from lattice.fitting.conduct import Result
 from lattice.fitting.structure import Parameter
 from lattice.io.files import replacing, write_text
-from lattice.model.errors import InputError
+from lattice.io.optional import require
 
 INTERVAL = (2.5, 97.5)
 GRADIENT = "exact gradient of a relaxation ({reading}), with the offset of sampled runs"
@@ -135,14 +135,7 @@ def _model(result: Result, folder: Path) -> Path:
 def _posterior(result: Result, path: Path) -> Path:
     """The draws as ArviZ reads them: groups posterior, sample_stats, observed_data, and
     posterior_predictive (the runs of the sampled model at the estimate)."""
-    try:
-        import xarray
-        from xarray import DataTree
-    except ImportError:
-        raise InputError(
-            "posterior: the file for ArviZ needs xarray: pip install 'osteolattice[fit]', "
-            'or write posterior = "none"'
-        ) from None
+    xarray = require("xarray", "the file of the posterior", "fit")
     problem = result.problem
     labels = [
         ", ".join([problem.observables[d.observable].name, condition, f"{d.hours:g} h"])
@@ -165,7 +158,7 @@ def _posterior(result: Result, path: Path) -> Path:
             {k: (("chain", "draw"), v) for k, v in result.statistics.items()}
         )
     with replacing(path) as temporary:
-        DataTree.from_dict({f"/{k}": v for k, v in groups.items()}).to_netcdf(
+        xarray.DataTree.from_dict({f"/{k}": v for k, v in groups.items()}).to_netcdf(
             temporary, engine="h5netcdf"
         )
     return path
