@@ -14,6 +14,7 @@ from lattice.fitting.conduct import conduct
 from lattice.fitting.reading import load_fit
 from lattice.fitting.report import write_report
 from lattice.fitting.result import summary, write_result
+from lattice.fitting.surrogate import Surrogate
 from tests.fitting.study import DISH, Dish, floor_of, log_errors
 
 PER_FLOOR = 2.5
@@ -141,7 +142,10 @@ def test_what_the_data_do_not_tell_is_said(fitted, dish):
     run, total = result.fitted.run[square], result.fitted.total[square]
     part = replace(result.fitted, offset=offset, run=run, total=total)
 
-    class Few:
+    class Few(Surrogate):
+        def __init__(self):
+            self.problem = less
+
         def with_jacobian(self, u):
             value, slopes = dish.surrogate.with_jacobian(u)
             return value[kept], slopes[kept]
