@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
-from lattice.kernels.multigrid import build_hierarchy
+from lattice.kernels.multigrid_levels import build_hierarchy
 
 VOXEL = 10.0  # um
 DIFFUSION = np.array([100.0, 63.0, 40.0, 25.0, 16.0, 10.0]) * 3600  # um^2/hour

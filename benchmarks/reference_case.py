@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import reference
 from benchmarks.field_cases import DECAY, DIFFUSION, VOXEL, errors, random_bone
 from lattice.kernels.diffusion_implicit import step_implicit
-from lattice.kernels.multigrid import build_hierarchy
+from lattice.kernels.multigrid_levels import build_hierarchy
 
 SCHEMES = {"marrow": "two_poles", "everywhere": "three_poles"}
 """What `solver.scheme = "auto"` takes, by where sources are (`lattice.engine.step.plan_of`)."""

@@ -28,7 +28,8 @@ from lattice.kernels.budget import FieldBudget, rescaled, share
 from lattice.kernels.conjugate_gradient import ratio
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs
-from lattice.kernels.multigrid import Hierarchy, Operator
+from lattice.kernels.multigrid import Operator
+from lattice.kernels.multigrid_levels import Hierarchy
 from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 from lattice.kernels.time_scheme import Poles, mean_decay

@@ -112,6 +112,8 @@ def changed_species(
 ) -> dict[int, tuple[Float[Array, "*voxels"], Float[Array, "*voxels"]]]:
     """Before and after a time `dt`: the species that the reactions change; arguments as
     `step_reactions`."""
+    if not reactions:
+        return {}
     touched = sorted({s for r in reactions for s in r.net})
     read = sorted({s for r in reactions for s, _ in (*r.left, *r.right)})
     # Read from among all species once: what lies so far apart takes long to read.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import sys
 import time
@@ -28,6 +26,7 @@ def command_screen(options: argparse.Namespace) -> int:
     prepare_jax()
     from lattice.analysis.screen_file import read_screen
     from lattice.analysis.screening import design
+    from lattice.io.identity import claim_folder
     from lattice.io.lock import RunLock
     from lattice.run import bone_of
 
@@ -38,7 +37,8 @@ def command_screen(options: argparse.Namespace) -> int:
     folder = options.out or Path("runs") / screen.name
     folder.mkdir(parents=True, exist_ok=True)
     with RunLock(folder):
-        _identify(folder, screen, points)
+        said = _said(screen, points)
+        claim_folder(folder, IDENTITY, said, "a screening of another file or model")
         done = _finished(folder / RUNS, screen)
         tasks = [
             (k, r)
@@ -55,12 +55,9 @@ def command_screen(options: argparse.Namespace) -> int:
     return 0
 
 
-def _identify(folder: Path, screen, points) -> None:
-    """Say what the folder holds. Raises InputError where it holds something else."""
-    from lattice.io.files import write_text
-    from lattice.io.provenance import collect
-
-    said = {
+def _said(screen, points) -> dict[str, object]:
+    """What decides the bits of a screening."""
+    return {
         "reference": screen.reference.text,
         "treated": screen.treated.text,
         "outcomes": screen.outcomes,
@@ -70,22 +67,6 @@ def _identify(folder: Path, screen, points) -> None:
         "method": screen.method,
         "points": points.tolist(),
     }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    path = folder / IDENTITY
-    if path.exists():
-        try:
-            same = json.loads(path.read_text(encoding="utf-8"))["digest"] == digest
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise InputError(
-                f"{folder} holds a screening of another file or model; choose another folder "
-                "with --out"
-            )
-        return
-    if any(item.name != ".lock" for item in folder.iterdir()):
-        raise InputError(f"{folder} is not empty; choose another folder with --out")
-    write_text(path, json.dumps({"digest": digest, **said, "made by": collect()}, indent=1))
 
 
 def _head(screen) -> list[str]:
@@ -132,11 +113,11 @@ def _carry(path: Path, screen, points, tasks, done: int, processes: int, quiet: 
 
 
 _shared: dict = {}
-"""What a process of the pool keeps: the screening, its design, bones, room in lists."""
+"""What a process of the pool keeps: the screening, its design, bones."""
 
 
 def _prepare(screen, points) -> None:
-    _shared.update(screen=screen, points=points, bone={}, capacity={})
+    _shared.update(screen=screen, points=points, bone={})
 
 
 def _pair(task: tuple[int, int]) -> tuple[int, int, list[float]]:
@@ -154,15 +135,14 @@ def _pair(task: tuple[int, int]) -> tuple[int, int, list[float]]:
 
 def _last_row(arm: str, model, seed: int, point: int) -> dict[str, tuple[float, str]]:
     from lattice.engine.simulation import Simulation
-    from lattice.run import bone_of, check_state, steps_until
+    from lattice.recording import check_state
+    from lattice.run import bone_of, steps_until
 
-    bones, capacity = _shared["bone"], _shared["capacity"]
+    bones = _shared["bone"]
     if (arm, seed) not in bones:
         bones[arm, seed] = bone_of(model, seed)
-    structure = model.structure
-    simulation = Simulation(model, seed, bones[arm, seed], capacity=capacity.get(structure, 0))
+    simulation = Simulation(model, seed, bones[arm, seed])
     simulation.advance(steps_until(model))
-    capacity[structure] = simulation.capacity
     try:
         check_state(simulation, 0)
     except NumericalError as error:

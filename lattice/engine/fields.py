@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Int32, Integer, UInt8
 
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
+from lattice.engine.lists import in_batches, in_states
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
-from lattice.engine.sampled import in_batches, in_states
 from lattice.engine.signals import SiteView, Surroundings, is_global
-from lattice.kernels import diffusion_exact, diffusion_implicit, mass_action, multigrid
+from lattice.kernels import diffusion_exact, diffusion_implicit, mass_action, multigrid_levels
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.model.structure import Model
 
@@ -227,7 +227,7 @@ def prepare(
     if method.exact:
         return diffusion_exact.build_basis(region.shape, periodic=region.periodic)
     factors = jnp.stack([numbers[c.in_bone] for c in cytokines])
-    return multigrid.build_coarse_levels(
+    return multigrid_levels.build_coarse_levels(
         _bone_or_none(bone, region), factors, periodic=region.periodic, slabs=region.slabs
     )
 
@@ -270,7 +270,7 @@ def solve(
             slabs=region.slabs,
         )
     else:
-        hierarchy = multigrid.with_finest(
+        hierarchy = multigrid_levels.with_finest(
             _bone_or_none(bone, region),
             jnp.stack([numbers[c.in_bone] for c in cytokines]),
             prepared,

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, UInt8
 
+from lattice.engine.lists import in_states
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
-from lattice.engine.sampled import in_states
 from lattice.kernels.random_bits import stream_key, voxel_uniform
 from lattice.model.structure import Intervention, Model
 

@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8, UInt32
 
 from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.flux import responses
+from lattice.engine.lists import in_batches, in_states
 from lattice.engine.numbers import Numbers
-from lattice.engine.sampled import Draws, fate_of, in_batches, in_states
+from lattice.engine.sampled import Draws, fate_of
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Table
 from lattice.kernels.random_bits import voxel_uniform

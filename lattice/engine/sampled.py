@@ -1,13 +1,11 @@
 """The sampled reading: integer states, one uniform number per draw.
 
 A sub-step lists the voxels whose cells may react, draws for each what happens, and writes the
-result. Lists have a fixed capacity; a longer list is worked off in batches, so the capacity has
-an influence on speed only. Everything in a sub-step reads the state as it was at its start.
+result (`lists`). Everything in a sub-step reads the state as it was at its start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -25,15 +23,12 @@ from lattice.engine.flux import (
     site_bound,
     site_hazard,
 )
+from lattice.engine.lists import in_batches, in_states, room_after_thinning, taking
 from lattice.engine.numbers import Numbers
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Entry, Group, Table
-from lattice.kernels.compaction import compact
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import Key, voxel_uniform
-
-PARTS = 8
-"""Parts of a list that are worked off one by one."""
 
 LOW_LIMB = 1 << 20
 """Events are counted in two uint32: below 2**20, and multiples of it."""
@@ -46,60 +41,6 @@ class Draws:
     contact: Key
     site: Key
     fate: Key
-
-
-def in_states(cells: UInt8[Array, "*V"], codes: tuple[int, ...]) -> Bool[Array, "*V"]:
-    """Whether each cell is in one of some states: a bit per code, tested without a gather."""
-    words = np.zeros(8, np.uint32)
-    for code in codes:
-        words[code // 32] |= np.uint32(1) << np.uint32(code % 32)
-    wide = cells.astype(jnp.uint32)
-    found = jnp.zeros(cells.shape, bool)
-    for k, word in enumerate(words):
-        if word:
-            bit = (jnp.uint32(word) >> (wide & 31)) & 1
-            found = found | ((bit != 0) & (wide >> 5 == k))
-    return found
-
-
-def in_batches(
-    mask: Bool[Array, "V"],
-    capacity: int,
-    work: Callable[[Int32[Array, "N"], tuple], tuple],
-    carry: tuple,
-) -> tuple:
-    """``carry = work(indices, carry)`` over the true entries of a mask, `capacity` at a time.
-
-    `work` sees a part of a list at once, and no part beyond the last entry: a list takes the time
-    of the entries that it has, not of those for which it has room."""
-    size = mask.shape[0]
-    if capacity >= size:
-        every = jnp.arange(size, dtype=jnp.int32)
-        return work(jnp.where(mask, every, size), carry)
-    length = -(-capacity // PARTS)
-    capacity = PARTS * length
-
-    def batch(state):
-        mask, carry, _ = state
-        index, count = compact(mask, capacity)
-        more = count > capacity
-        listed = jnp.minimum(count, capacity)
-
-        def part(state):
-            start, carry = state
-            taken = jax.lax.dynamic_slice(index, (start,), (length,))
-            return start + length, work(taken, carry)
-
-        rest = jax.lax.cond(
-            more,
-            lambda m: m & (jnp.arange(size, dtype=jnp.int32) > index[-1]),
-            lambda m: m,
-            mask,
-        )
-        carry = jax.lax.while_loop(lambda s: s[0] < listed, part, (jnp.int32(0), carry))[1]
-        return rest, carry, more
-
-    return jax.lax.while_loop(lambda s: s[2], batch, (mask, carry, jnp.any(mask)))[1]
 
 
 def add_events(events: UInt32[Array, "R 2"], fired: Int32[Array, "R"]) -> UInt32[Array, "R 2"]:
@@ -158,30 +99,11 @@ def contact_substep(
         # A halo beyond an end that is not periodic holds no voxel of the lattice.
         exists = exists & ((coordinate >= 0) | jnp.asarray(region.periodic)[axis])
         may = (index < region.size) & exists & (uniform < bound)
-        few = _few(may.shape[0])
-        return in_batches(may, few, _taking(react, index, partner, uniform), carry)
+        few = room_after_thinning(may.shape[0])
+        return in_batches(may, few, taking(react, index, partner, uniform), carry)
 
     start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
     return in_batches(_meeting(around, table, axis, parity), capacity, work, start)
-
-
-def _few(length: int) -> int:
-    """Room for the entries of a part of a list that remain after thinning."""
-    return max(64, length // 2)
-
-
-def _taking(work, *columns):
-    """`work` on some rows of a table: takes positions, passes the rows' entries."""
-
-    def rows(position, carry):
-        size = columns[0].shape[0]
-        at = jnp.minimum(position, size - 1)
-        first, *rest = (column[at] for column in columns)
-        # Padding of the list of positions becomes padding of the list of voxels.
-        first = jnp.where(position < size, first, np.iinfo(np.int32).max)
-        return work((first, *rest), carry)
-
-    return rows
 
 
 def _meeting(around: Surroundings, table: Table, axis, parity) -> Bool[Array, "V"]:
@@ -369,7 +291,9 @@ def site_substep(
         at = jnp.minimum(index, region.size - 1)
         uniform = voxel_uniform(draws.site, region.global_index(at), around.step, 0)
         may = (index < region.size) & (uniform < bounds[around.cells[at]])
-        return in_batches(may, _few(may.shape[0]), _taking(react, index, uniform), carry)
+        return in_batches(
+            may, room_after_thinning(may.shape[0]), taking(react, index, uniform), carry
+        )
 
     mask = in_states(around.cells, table.site_codes)
     if table.arrivals is not None:

@@ -27,6 +27,10 @@ from lattice.model.structure import Model
 LONGEST_CHUNK = 256
 SMALLEST_CAPACITY = 256
 
+_longest_lists: dict[tuple[Model, Region], int] = {}
+"""Room for lists that simulations of a structure have needed in this process: the next one begins
+with it, and so with the program that is compiled already."""
+
 Row = dict[str, tuple[float, str]]
 """A moment of the series: name -> (value, unit)."""
 
@@ -35,10 +39,8 @@ class Simulation:
     """The sampled reading of a model.
 
     `bone` is the geometry as uint8 [z, y, x] (None: no bone anywhere); `state` goes on from host
-    arrays, as a checkpoint holds them, instead of seeding afresh. `capacity` is the length of the
-    lists of voxels to begin with (0: as the state needs); it changes speed and the number of
-    compilations, no bit. Raises InputError when the lattice cannot be shared by `device_count`
-    devices, ValueError when `bone` has not the lattice's shape.
+    arrays, as a checkpoint holds them, instead of seeding afresh. Raises InputError when the
+    lattice cannot be shared by `device_count` devices, ValueError when `bone` has another shape.
     """
 
     def __init__(
@@ -49,7 +51,6 @@ class Simulation:
         *,
         device_count: int = 1,
         state: Mapping[str, np.ndarray] | None = None,
-        capacity: int = 0,
     ) -> None:
         self.model, self.seed = model, seed
         self.mesh = devices.mesh_of(device_count)
@@ -59,13 +60,7 @@ class Simulation:
             self.state = _seeded(model, self.region, self.mesh, self.numbers, seed, bone)
         else:
             self.state = devices.place(state, model, self.mesh)
-        self._capacity = min(capacity, self.region.size)
-
-    @property
-    def capacity(self) -> int:
-        """Length of the lists of voxels so far; a later simulation of the same lattice that begins
-        with it seldom needs another compilation."""
-        return self._capacity
+        self._capacity = _longest_lists.get((model.structure, self.region), 0)
 
     @property
     def numbers(self) -> Numbers:
@@ -120,6 +115,7 @@ class Simulation:
         capacity = max(SMALLEST_CAPACITY, int(1.5 * longest))
         whole = self.region.size
         self._capacity = whole if 2 * capacity > whole else capacity
+        _longest_lists[structure, self.region] = self._capacity
 
     def row(self) -> Row:
         """The present row of the series: name -> (value, unit)."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,10 +15,9 @@ from lattice.fitting.sampled import sample
 from lattice.fitting.search import Fitted, Iteration, offset_at, search
 from lattice.fitting.structure import Problem
 from lattice.fitting.surrogate import Surrogate
-from lattice.io.files import explain_os_error, replacing, write_text
+from lattice.io.files import explain_os_error, replacing
+from lattice.io.identity import claim_folder
 from lattice.io.lock import RunLock
-from lattice.io.provenance import collect
-from lattice.model.errors import InputError
 
 IDENTITY = "problem.json"
 SEEDS_APART = 10_000_000
@@ -64,7 +62,7 @@ def conduct(
     except OSError as error:
         raise explain_os_error(folder, error) from error
     with RunLock(folder):
-        _identify(problem, folder)
+        claim_folder(folder, IDENTITY, _said(problem), "a fit of other data, model or seed")
         return _carried_out(problem, folder, tell, surrogate)
 
 
@@ -88,13 +86,17 @@ def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogat
     known = identify.information(problem, surrogate, fitted)
     final = store.get("estimate", fitted.u, store.seeds(used, settings.final_runs))
     total = likelihood.covariance(problem, fitted.run) + fitted.run / len(final)
-    chi2 = likelihood.chi_square(final.mean(axis=0) - problem.measured, total)
+    chi2 = float(np.sum(likelihood.Whitening(total)(final.mean(axis=0) - problem.measured) ** 2))
     tell(f"sampled model at the estimate: chi2 {chi2:.4g} of {len(problem.data)} data")
     used += settings.final_runs
     check = None
     if settings.gradient_check:
         seeds = store.seeds(used, settings.gradient_check)
-        check = identify.check_gradient(problem, surrogate, fitted, seeds, tell)
+
+        def checked(name: str, u: np.ndarray) -> np.ndarray:
+            return store.get(f"check-{name}", u, seeds)
+
+        check = identify.check_gradient(problem, surrogate, fitted, checked)
     found = ()
     if settings.profiles:
         found = tuple(identify.profiles(problem, surrogate, fitted, known, tell))
@@ -122,7 +124,11 @@ def _polished(
     """One Gauss-Newton step on the sampled model itself, taken if it comes nearer to the data."""
     seeds = store.seeds(used, problem.settings.polish_seeds)
     here = store.get(f"polish-{k}-before", fitted.u, seeds)
-    slopes, _ = identify.coupled_jacobian(problem, fitted.u, seeds, tell)
+
+    def coupled(name: str, u: np.ndarray) -> np.ndarray:
+        return store.get(f"polish-{k}-{name}", u, seeds)
+
+    slopes, _ = identify.coupled_jacobian(problem, fitted.u, coupled)
     total = likelihood.covariance(problem, fitted.run) + fitted.run / len(here)
     whiten = likelihood.Whitening(total)
     prior, prior_slopes = likelihood.prior_residuals(problem, fitted.u)
@@ -160,28 +166,29 @@ class _Store:
         """The runs of this name if they were made at u, else new ones."""
         self.runs += len(seeds) * len({d.condition for d in self.problem.data})
         path = self.folder / f"{name}.npz"
-        found = _read(path)
-        if found is not None and np.array_equal(found[0], u) and len(found[1]) == len(seeds):
-            return found[1]
+        made_of = np.array([*u, seeds[0], len(seeds)], float)
+        found = _read(path, made_of)
+        if found is not None:
+            return found
         self.tell(f"{name}: {len(seeds)} sampled runs of each condition")
         sampled = sample(self.problem, u, seeds)
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, u=u, sampled=sampled)
+            np.savez(file, made_of=made_of, sampled=sampled)
         return sampled
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """A set of runs; None if there is none that can be read."""
+def _read(path: Path, made_of: np.ndarray) -> np.ndarray | None:
+    """Runs that were made of this point and these seeds; None if none that can be read were."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return file["u"], file["sampled"]
+            return file["sampled"] if np.array_equal(file["made_of"], made_of) else None
     except (OSError, ValueError, KeyError, EOFError):
         return None
 
 
-def _identify(problem: Problem, folder: Path) -> None:
-    """Say what the folder holds. Raises InputError where it holds something else."""
-    said = {
+def _said(problem: Problem) -> dict[str, Any]:
+    """What decides which sampled runs are made: a fit of anything else needs its own folder."""
+    return {
         "conditions": [[c.name, c.model.text] for c in problem.conditions],
         "parameters": [asdict(p) for p in problem.parameters],
         "observables": [
@@ -192,19 +199,3 @@ def _identify(problem: Problem, folder: Path) -> None:
         "runs": problem.settings.runs,
         "reading": problem.settings.reading,
     }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    path = folder / IDENTITY
-    if path.exists():
-        try:
-            same = json.loads(path.read_text(encoding="utf-8"))["digest"] == digest
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise InputError(
-                f"{folder} holds a fit of other data, another model or another seed; choose "
-                "another folder with --out"
-            )
-        return
-    if any(item.name != ".lock" for item in folder.iterdir()):
-        raise InputError(f"{folder} is not empty; choose another folder with --out")
-    write_text(path, json.dumps({"digest": digest, **said, "made by": collect()}, indent=1))

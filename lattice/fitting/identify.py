@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ from jaxtyping import Float
 from scipy.stats import chi2
 
 from lattice.fitting import likelihood
-from lattice.fitting.sampled import sample
 from lattice.fitting.search import Fitted, minimise
 from lattice.fitting.structure import Problem
 from lattice.fitting.surrogate import Surrogate
@@ -24,6 +23,10 @@ PROFILE_POINTS = 7
 
 MORE_PRECISE = 5.0
 """An entry of the sampled Jacobian counts for the check if it is so many standard errors large."""
+
+
+RunsAt = Callable[[str, Float[np.ndarray, "P"]], Float[np.ndarray, "N M"]]
+"""Sampled runs at a point, kept under a name; the same seeds each time."""
 
 
 @dataclass(frozen=True)
@@ -116,24 +119,22 @@ def profiles(
 
 
 def coupled_jacobian(
-    problem: Problem, u: np.ndarray, seeds: Sequence[int], tell: Callable[[str], None],
-    step: float = STEP,
+    problem: Problem, u: np.ndarray, runs_at: RunsAt
 ) -> tuple[Float[np.ndarray, "M P"], Float[np.ndarray, "M P"]]:  # fmt: skip
-    """Derivative of the sampled model with the same random numbers on both sides, and its standard
-    error. Parameters on a linear scale are stepped relative to their size."""
+    """Derivative of the sampled model, and its standard error. `runs_at(name, u)` gives runs of the
+    same seeds at any u. Parameters on a linear scale are stepped relative to their size."""
     columns, errors = [], []
     low, high = problem.bounds
     for index, parameter in enumerate(problem.parameters):
-        size = step if parameter.scale != "lin" else step * (abs(u[index]) or 1.0)
+        size = STEP if parameter.scale != "lin" else STEP * (abs(u[index]) or 1.0)
         up, down = np.array(u, float), np.array(u, float)
         up[index], down[index] = (
             min(u[index] + size, high[index]), max(u[index] - size, low[index]),
         )  # fmt: skip
-        difference = sample(problem, up, seeds) - sample(problem, down, seeds)
+        difference = runs_at(f"{index}-up", up) - runs_at(f"{index}-down", down)
         slopes = difference / (up[index] - down[index])
         columns.append(slopes.mean(axis=0))
-        errors.append(slopes.std(axis=0, ddof=1) / np.sqrt(len(seeds)))
-        tell(f"coupled runs of {parameter.name} ({index + 1} of {len(problem.parameters)})")
+        errors.append(slopes.std(axis=0, ddof=1) / np.sqrt(len(slopes)))
     return np.stack(columns, axis=1), np.stack(errors, axis=1)
 
 
@@ -147,15 +148,13 @@ class GradientCheck:
     cosine: Float[np.ndarray, "P"]
     wrong_signs: tuple[int, ...]
     reliable: tuple[bool | None, ...]
-    seeds: int
 
 
 def check_gradient(
-    problem: Problem, surrogate: Surrogate, fitted: Fitted, seeds: Sequence[int],
-    tell: Callable[[str], None],
+    problem: Problem, surrogate: Surrogate, fitted: Fitted, runs_at: RunsAt
 ) -> GradientCheck:  # fmt: skip
     """Compare at the estimate (acceptance A5)."""
-    sampled, error = coupled_jacobian(problem, fitted.u, seeds, tell)
+    sampled, error = coupled_jacobian(problem, fitted.u, runs_at)
     _, derivative = surrogate.with_jacobian(fitted.u)
     relaxed = fitted.offset.factor[:, None] * derivative
     weight = 1 / np.sqrt(np.diag(fitted.total))
@@ -168,4 +167,4 @@ def check_gradient(
         wrong.append(int(np.sum(a * b < 0)))
         good = cosines[-1] >= 0.95 and wrong[-1] == 0
         reliable.append(good if len(a) and size > 0 else None)
-    return GradientCheck(np.array(cosines), tuple(wrong), tuple(reliable), len(seeds))
+    return GradientCheck(np.array(cosines), tuple(wrong), tuple(reliable))

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cholesky, solve_triangular
 
 from lattice.fitting.structure import Problem
 
 GUESS = 0.1
-"""Relative noise before any sampled run, where only sampled runs can tell it."""
+"""Relative noise where neither the tables nor sampled runs show any."""
 
 
 def scatter(
@@ -44,16 +44,12 @@ def scatter(
     return shrunk * sd[:, None] * sd[None, :]
 
 
-def covariance(problem: Problem, run: Float[np.ndarray, "M M"] | None) -> Float[np.ndarray, "M M"]:
-    """Covariance of the data about the truth; `run` is that of one sampled run, None before there
-    is one. A datum that scatters nowhere counts as uncertain by a tenth."""
+def covariance(problem: Problem, run: Float[np.ndarray, "M M"]) -> Float[np.ndarray, "M M"]:
+    """Covariance of the data about the truth; `run` is that of one sampled run. A datum that
+    scatters nowhere counts as uncertain by a tenth."""
     replicates = np.array([d.replicates for d in problem.data], float)
     root = np.sqrt(replicates[:, None] * replicates[None, :])
-    written = np.array([np.nan if d.noise is None else d.noise for d in problem.data])
-    noise = np.nan_to_num(written)
-    if run is None:
-        guess = _guess(problem)
-        return np.diag(np.where(noise > 0, noise**2, guess**2) / replicates)
+    noise = np.array([0.0 if d.noise is None else d.noise for d in problem.data])
     sd = np.sqrt(np.diag(run))
     if problem.settings.add_model_scatter:
         total = run / root + np.diag(noise**2 / replicates)
@@ -116,8 +112,3 @@ def prior_residuals(problem: Problem, u: np.ndarray) -> tuple[np.ndarray, np.nda
     slopes = np.zeros((len(places), len(u)))
     slopes[np.arange(len(places)), places] = 1 / sds if len(places) else 0.0
     return (np.asarray(u)[places] - means) / sds, slopes
-
-
-def chi_square(residual: np.ndarray, total: np.ndarray) -> float:
-    """residual^T total^-1 residual."""
-    return float(residual @ cho_solve(cho_factor(total + 1e-9 * np.diag(np.diag(total))), residual))

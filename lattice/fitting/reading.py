@@ -15,6 +15,7 @@ from lattice.fitting.formula import Formula, FormulaError, read_formula
 from lattice.fitting.structure import LOG10, Condition, Observable, Parameter, Problem, Settings
 from lattice.fitting.tables import Row, read_table, unique
 from lattice.inference.observables import known_observables
+from lattice.inference.relaxation import READINGS
 from lattice.model import load
 from lattice.model.errors import InputError
 from lattice.model.kinds import Flag, Integer, ListOf, Quantity, Record, Text, did_you_mean
@@ -31,7 +32,7 @@ TABLE = Record(
         "conditions": Text("Table of the experiments; without it there is one, the model itself."),
         "measurements": Text("Table of the data."),
         "time_unit": Text("Unit of bare numbers in the column time.", ("min", "h", "day", "week")),
-        "reading": Text("The relaxation.", ("pair_closure", "mean_field")),
+        "reading": Text("The relaxation.", READINGS),
         "seed": Integer("Seed of starts and of sampled runs.", 0, 2**63),
         "runs": Integer("Sampled runs of each condition in an iteration.", 2, 10_000),
         "iterations": Integer("Iterations of offset and search.", 1, 1000),
@@ -173,7 +174,7 @@ def _parameter(row: Row, model: Model, model_with: Callable) -> Parameter:
 
     def canonical(column: str) -> float:
         written = row.need(column)
-        if column != "nominalValue" and _unit(written) != _unit(row.need("lowerBound")):
+        if column != "nominalValue" and _parts(written)[1] != _parts(row.need("lowerBound"))[1]:
             raise row.refuse(column, f"{written} has another unit than lowerBound; write one unit")
         try:
             return model_with([f"{name}={_quoted(written)}"]).values[name]
@@ -191,19 +192,20 @@ def _parameter(row: Row, model: Model, model_with: Callable) -> Parameter:
     if not low <= start <= high:
         where = "nominalValue" if "nominalValue" in row.cells else "lowerBound"
         raise row.refuse(where, f"the start {start:g} lies outside of the bounds; widen them")
-    number = float(re.split(r"(?<=[0-9.])\s*(?=[^0-9.eE+-]|$)", row.need("upperBound"))[0])
+    number, unit = _parts(row.need("upperBound"))
     factor = high / number if number else 1.0
     prior = _prior(row, scale)
-    return Parameter(name, scale, low, high, start, _unit(row.need("upperBound")), factor, prior)
+    return Parameter(name, scale, low, high, start, unit, factor, prior)
 
 
-def _unit(written: str) -> str:
-    match = re.match(r"\s*[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\s*", written)
-    return written[match.end() :].strip() if match else ""
+def _parts(written: str) -> tuple[float, str]:
+    """Number and unit of what `units.parse` has read already; (0, "") of anything else."""
+    match = re.fullmatch(r"([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*(.*)", written)
+    return (float(match[1]), match[2]) if match else (0.0, "")
 
 
 def _quoted(written: str) -> str:
-    return f'"{written}"' if _unit(written) else written
+    return f'"{written}"' if _parts(written)[1] else written
 
 
 def _prior(row: Row, scale: str) -> tuple[float, float] | None:

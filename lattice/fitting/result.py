@@ -65,6 +65,10 @@ def summary(result: Result) -> dict[str, Any]:
         "sampled_runs": result.runs,
         "gradient": GRADIENT.format(reading=problem.settings.reading.replace("_", " ")),
         "posterior": problem.settings.posterior,
+        "profiles": [
+            {"name": f.name, "interval_95": [p.written(u) for u in f.interval]}
+            for f, p in zip(result.profiles, problem.parameters, strict=False)
+        ],
         "notes": list(result.notes),
     }
 

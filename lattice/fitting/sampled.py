@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from lattice.analysis.histomorphometry import DESCRIPTIONS, histomorphometry
+from lattice.engine.simulation import Simulation
 from lattice.fitting.structure import Problem
-from lattice.inference.ensemble import begun, ended, sampled_course
+from lattice.inference.ensemble import sampled_course
 from lattice.inference.observables import known_observables
 from lattice.inference.relaxation import steps_of
 from lattice.io.vtkhdf import frame
@@ -17,15 +18,12 @@ from lattice.model.errors import NumericalError
 from lattice.model.structure import Model
 from lattice.run import bone_of
 
-Tell = Callable[[int, int], None]
-"""Called with the runs done and all runs of this call."""
+TOGETHER = 64
+"""Seeds that one call runs where nothing but series of a lattice without bone is asked."""
 
 
 def sample(
-    problem: Problem,
-    u: Float[np.ndarray, "P"],
-    seeds: Sequence[int],
-    tell: Tell = lambda done, whole: None,
+    problem: Problem, u: Float[np.ndarray, "P"], seeds: Sequence[int]
 ) -> Float[np.ndarray, "N M"]:
     """All data as sampled runs with these seeds show them, on the scales of the observables.
 
@@ -33,22 +31,15 @@ def sample(
     scale what is not above 0 counts as half of the least that was measured."""
     values = problem.canonical(u)
     found = np.empty((len(seeds), len(problem.data)))
-    measured = sorted({d.condition for d in problem.data})
-    whole = len(seeds) * len(measured)
-    for index, condition in enumerate(measured):
+    for condition in sorted({d.condition for d in problem.data}):
         model = problem.conditions[condition].model.with_values(**values)
-        for first in range(0, len(seeds), _together(problem, model)):
-            some = seeds[first : first + _together(problem, model)]
-            courses = _courses(problem, condition, model, some)
+        alike = model.geometry.kind == "empty" and not _measures(problem)
+        batch = TOGETHER if alike else 1
+        for first in range(0, len(seeds), batch):
+            courses = _courses(problem, condition, model, seeds[first : first + batch])
             for k, course in enumerate(courses):
                 _read(problem, condition, course, found[first + k])
-            tell(index * len(seeds) + first + len(some), whole)
     return found
-
-
-def _together(problem: Problem, model: Model) -> int:
-    """Seeds that one call runs: many where nothing but series of a bone-free lattice is asked."""
-    return 64 if model.geometry.kind == "empty" and not _measures(problem) else 1
 
 
 def _measures(problem: Problem) -> list[str]:
@@ -82,7 +73,7 @@ def _courses(
 
 def _measured_course(model: Model, seed: int, hours, names) -> dict[float, dict[str, float]]:
     """A run whose state is measured at some times as a laboratory would."""
-    simulation = begun(model, seed, bone_of(model, seed))
+    simulation = Simulation(model, seed, bone_of(model, seed))
     rows, course = [simulation.row()], {}
     for time, step in zip(hours, steps_of(model, hours), strict=True):
         if step > simulation.step:
@@ -102,7 +93,6 @@ def _measured_course(model: Model, seed: int, hours, names) -> dict[float, dict[
             known |= {n: float(found[n].value) for n in names if n in found and n not in known}
             known |= {n: float("nan") for n in missing}
         course[time] = known
-    ended(simulation)
     return course
 
 

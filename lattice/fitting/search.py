@@ -127,17 +127,15 @@ def offset_at(problem: Problem, iterations: list[Iteration], run: np.ndarray) ->
     return Offset(factor, shift, run / runs)
 
 
-def fitted_from(
-    problem: Problem, surrogate: Surrogate, iterations: list[Iteration], start, radius
-) -> tuple[Fitted, list[float]]:
-    """The best point from some starts, with the offset and the scatter that iterations show."""
-    later = iterations[len(iterations) // 2 :]
+def pooled(
+    problem: Problem, surrogate: Surrogate, iterations: list[Iteration], start: np.ndarray
+) -> Fitted:
+    """The best point near a start, with the offset of later iterations and the scatter of all."""
     run = likelihood.scatter(problem, [i.sampled for i in iterations])
-    offset = offset_at(problem, later, run)
+    offset = offset_at(problem, iterations[len(iterations) // 2 :], run)
     total = likelihood.covariance(problem, run) + offset.error
-    found = [minimise(problem, surrogate, offset, total, s, radius) for s in start]
-    best, low = min(found, key=lambda pair: pair[1])
-    return Fitted(best, offset, run, total, low), [objective for _, objective in found]
+    u, objective = minimise(problem, surrogate, offset, total, start)
+    return Fitted(u, offset, run, total, objective)
 
 
 def search(
@@ -166,7 +164,7 @@ def search(
             f"iteration {k + 1} of {problem.settings.iterations}: chi2 {low:.4g}, {_at(problem, u)}"
         )
     later = [i.u for i in iterations[len(iterations) // 2 :]] + [u]
-    fitted, _ = fitted_from(problem, surrogate, iterations, [np.mean(later, axis=0)], None)
+    fitted = pooled(problem, surrogate, iterations, np.mean(later, axis=0))
     return fitted, iterations, objectives
 
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lattice.fitting.structure import Condition, Problem
+from lattice.fitting.structure import Problem
 from lattice.inference.relaxation import Relaxation, relaxation
 from lattice.model.errors import NumericalError
+from lattice.model.setting import Geometry
 from lattice.model.structure import Model
 from lattice.run import bone_of
 
@@ -128,17 +129,11 @@ def _layout(problem: Problem) -> tuple:
 
 
 def _groups(problem: Problem) -> list[_Group]:
-    by_structure: dict[Model, list[int]] = {}
-    measured = {d.condition for d in problem.data}
-    for index, condition in enumerate(problem.conditions):
-        if index in measured:
-            by_structure.setdefault(_start_and_structure(condition), []).append(index)
-    return [_Group(problem, conditions) for conditions in by_structure.values()]
-
-
-def _start_and_structure(condition: Condition) -> tuple:
-    model = condition.model
-    return model.structure, model.geometry, model.lattice
+    alike: dict[tuple[Model, Geometry], list[int]] = {}
+    for index in sorted({d.condition for d in problem.data}):
+        model = problem.conditions[index].model
+        alike.setdefault((model.structure, model.geometry), []).append(index)
+    return [_Group(problem, conditions) for conditions in alike.values()]
 
 
 def _changes(base: Model, model: Model) -> dict[str, float]:

@@ -39,7 +39,8 @@ COLUMNS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("simulationConditionId", "noiseParameters", "replicateId", "unit"),
     ),
 }  # fmt: skip
-"""Table -> columns that must be there, and columns that may be."""
+"""Table -> columns that must be there, and columns that may be. Names and replicateId are for the
+reader of the table."""
 
 
 @dataclass(frozen=True)

@@ -50,29 +50,13 @@ def sampled_course(
     return np.concatenate(found)
 
 
-_CAPACITY: dict[Model, int] = {}
-"""Structure -> longest lists that a run has needed: the next run begins with the program of the
-last one instead of compiling its own."""
-
-
-def begun(model: Model, seed: int, bone: np.ndarray | None) -> Simulation:
-    """A simulation at its beginning that shares the compiled step of those before it."""
-    return Simulation(model, seed, bone, capacity=_CAPACITY.get(model.structure, 0))
-
-
-def ended(simulation: Simulation) -> None:
-    """Remember what the next simulation of this structure should begin with."""
-    _CAPACITY[simulation.model.structure] = simulation.capacity
-
-
 def _one_run(model: Model, observables, steps, seed: int, bone) -> Float[np.ndarray, "T O"]:
-    simulation = begun(model, seed, bone)
+    simulation = Simulation(model, seed, bone)
     rows = {}
     for step in sorted(set(steps)):
         simulation.advance(int(step) - simulation.step)
         row = simulation.row()
         rows[step] = [row[name][0] for name in observables]
-    ended(simulation)
     return np.array([rows[step] for step in steps])
 
 

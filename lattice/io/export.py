@@ -18,7 +18,7 @@ from lattice.io.runfile import write_series
 from lattice.io.runread import RunFile
 from lattice.io.vtkhdf import ArraySpec, Part
 from lattice.model.errors import InputError
-from lattice.model.structure import Lattice
+from lattice.model.setting import Lattice
 
 
 def export(run: RunFile | Path, to: str, out: Path | None = None) -> Path:

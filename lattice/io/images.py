@@ -30,7 +30,7 @@ from lattice.io.segmentation import (
     touching,
 )
 from lattice.model.errors import InputError
-from lattice.model.structure import Geometry, Lattice
+from lattice.model.setting import Geometry, Lattice
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")

@@ -17,7 +17,8 @@ import numpy as np
 from lattice.engine.declare import MATRIX_ONE, has_bone, local_cytokines
 from lattice.io.files import dataset_in, group_in, storage_options
 from lattice.model.errors import InputError
-from lattice.model.structure import Lattice, Model
+from lattice.model.setting import Lattice
+from lattice.model.structure import Model
 
 GROUP = "VTKHDF"
 CELL_DATA = f"{GROUP}/CellData"

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lattice.model.errors import InputError
-from lattice.model.structure import Geometry, Lattice
+from lattice.model.setting import Geometry, Lattice
 
 __all__ = ["synthetic_bone"]
 

@@ -11,7 +11,7 @@ from .grammar import GEOMETRY_KEYS
 from .kinds import did_you_mean
 from .numbers import quantity
 from .reading import Document
-from .structure import Geometry, Lattice, Output, Solver, Time
+from .setting import Geometry, Lattice, Output, Solver, Time
 from .units import show
 
 __all__ = ["read_geometry", "read_lattice", "read_output", "read_solver", "read_time"]

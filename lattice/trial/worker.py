@@ -18,7 +18,8 @@ from lattice.io.checkpoint import digest, newest_checkpoint, write_checkpoint
 from lattice.io.runfile import RunFile, RunWriter
 from lattice.model.errors import NumericalError, OsteolatticeError
 from lattice.model.structure import Model
-from lattice.run import SECONDS_BETWEEN_LOOKS, bone_of, cadence, check_state, next_event
+from lattice.recording import cadence, check_state, next_event
+from lattice.run import SECONDS_BETWEEN_LOOKS, bone_of
 from lattice.trial.folder import empty, write_failure, write_measures, write_result
 from lattice.trial.measures import measures_of
 
@@ -59,7 +60,6 @@ class Workshop:
     """Does jobs one after the other and keeps what the next one can use."""
 
     def __init__(self) -> None:
-        self._capacities: dict[tuple[int, int, int], int] = {}
         self._about: dict[str, object] = {}
 
     def do(self, job: Job, tell: Callable[[float], None], stop: Callable[[], bool]) -> bool:
@@ -77,15 +77,13 @@ class Workshop:
     def _simulate(self, job: Job, tell, stop) -> bool:
         began, model = time.monotonic(), job.model
         empty(job.folder)
-        shape = model.lattice.shape
-        room = self._capacities.get(shape, 0)
         if job.begin is None:
             bone = bone_of(model, job.seed)
-            simulation = Simulation(model, job.seed, bone, capacity=room)
+            simulation = Simulation(model, job.seed, bone)
         else:
             start = newest_checkpoint(job.begin)
             state = {**start.state, **start.ledger}
-            simulation = Simulation(model, job.seed, state=state, capacity=room)
+            simulation = Simulation(model, job.seed, state=state)
         units = {name: unit for name, (_, unit) in simulation.row().items()}
         with RunWriter.create(
             job.folder, model, seed=job.seed, provenance=self._provenance(), units=units
@@ -95,7 +93,6 @@ class Workshop:
             if not _advance(simulation, job, writer, tell, stop):
                 return False
             writer.finish()
-        self._capacities[shape] = max(room, simulation.capacity)
         state = simulation.host_state()
         if job.keeps_state:
             write_checkpoint(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bone_microarchitecture
 import localthickness
 import numpy as np
 import pytest
@@ -92,7 +93,6 @@ def test_voxel_size_scales_as_it_must():
 
 def test_agrees_with_bone_microarchitecture():
     """A second opinion, which takes what lies outside the image for background."""
-    bone_microarchitecture = pytest.importorskip("bone_microarchitecture")
     bone = ndimage.binary_opening(random_bone((32, 32, 32), 0.3, 4.0))
     ours = morphometry(bone, 10.0, bone_border="mirror")
     for name, mask in (("Tb.Th", bone), ("Tb.Sp", ~bone)):
@@ -108,7 +108,6 @@ def test_agrees_with_bone_microarchitecture():
 def test_widths_of_simple_shapes_against_two_packages(shape, width):
     """Within a voxel (10 um) of the truth, and within two of packages that read round shapes lower
     (a sphere of 16 voxels as 13.6 and 13.5), because their spheres have voxels as centres."""
-    bone_microarchitecture = pytest.importorskip("bone_microarchitecture")
     found = morphometry(shape, 10.0, bone_border="mirror")["Tb.Th"].value
     assert found == pytest.approx(10.0 * width, abs=10.0)
     padded = np.pad(shape, 8, mode="symmetric")

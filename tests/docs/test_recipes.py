@@ -104,7 +104,7 @@ SCHEME = """
 import jax, jax.numpy as jnp, numpy as np
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
-from lattice.kernels.multigrid import build_hierarchy
+from lattice.kernels.multigrid_levels import build_hierarchy
 shape = (6, 6, 6)
 source = np.zeros((*shape, 1), np.float32)
 source[1, 4, 5] = source[3, 2, 0] = 1

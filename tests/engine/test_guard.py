@@ -11,7 +11,8 @@ from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.simulation import Simulation
 from lattice.io.checkpoint import list_checkpoints, newest_checkpoint
 from lattice.model.errors import NumericalError
-from lattice.run import check_state, simulate
+from lattice.recording import check_state
+from lattice.run import simulate
 from tests.cli.tiny import write_model
 from tests.conftest import TISSUE, slab_of_bone, small_model
 

@@ -1,4 +1,4 @@
-"""Data that the simulator itself makes at a known truth, in the tables of a fit.
+"""Data that the simulator itself makes at a known truth, in place of the measurements of a fit.
 
 python -m tests.fitting.simulate configs/fits/efferocytosis/fit.toml --seed 0 --replicates 8
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +29,20 @@ def planned(problem: Problem, days: Sequence[float]) -> Problem:
     return replace(problem, data=data)
 
 
+def runs_at_truth(
+    problem: Problem, truth: Mapping[str, float], seeds: Sequence[int], days: Sequence[float]
+) -> tuple[Problem, np.ndarray]:
+    """The planned problem, and what sampled runs [N, M] at `truth` (canonical units) show of it."""
+    plan = planned(problem, days)
+    u = np.array([p.scaled(truth[p.name]) for p in problem.parameters])
+    return plan, sample(plan, u, seeds)
+
+
 def simulated(
     problem: Problem, truth: Mapping[str, float], seeds: Sequence[int], days: Sequence[float]
 ) -> Problem:
     """The problem with data of sampled runs at `truth` (canonical units), on their scales."""
-    plan = planned(problem, days)
-    u = np.array([p.scaled(truth[p.name]) for p in problem.parameters])
-    runs = sample(plan, u, seeds)
+    plan, runs = runs_at_truth(problem, truth, seeds, days)
     data = tuple(
         replace(d, mean=float(runs[:, i].mean()), replicates=len(seeds))
         for i, d in enumerate(plan.data)
@@ -48,9 +54,7 @@ def write_measurements(
     problem: Problem, truth: Mapping[str, float], seeds: Sequence[int], days, path: Path
 ) -> None:
     """The table of measurements, one line for each replicate."""
-    plan = planned(problem, days)
-    u = np.array([p.scaled(truth[p.name]) for p in problem.parameters])
-    runs = sample(plan, u, seeds)
+    plan, runs = runs_at_truth(problem, truth, seeds, days)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(
@@ -65,19 +69,6 @@ def write_measurements(
                 writer.writerow(row)
 
 
-def without_data(config: Path) -> Problem:
-    """A fit file whose measurements need not exist yet."""
-    with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "measurements.tsv"
-        names = (config.parent / "observables.tsv").read_text().splitlines()[1:]
-        conditions = (config.parent / "conditions.tsv").read_text().splitlines()
-        first = conditions[1].split("\t")[0] if len(conditions) > 1 else ""
-        lines = ["observableId\tsimulationConditionId\ttime\tmeasurement\tnoiseParameters"]
-        lines += [f"{line.split(chr(9))[0]}\t{first}\t1 day\t1\t1" for line in names]
-        table.write_text("\n".join(lines) + "\n")
-        return load_fit(config, [f'measurements="{table}"'])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
@@ -85,7 +76,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=8)
     parser.add_argument("--days", type=float, nargs="+", default=[1, 2, 3, 4, 5])
     options = parser.parse_args()
-    problem = without_data(options.config)
+    problem = load_fit(options.config)
     model = problem.conditions[0].model
     truth = {name: model.values[name] for name in problem.names}
     seeds = range(options.seed, options.seed + options.replicates)

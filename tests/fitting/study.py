@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from lattice.fitting.conduct import Result, conduct
+from lattice.fitting.reading import load_fit
 from lattice.fitting.structure import Problem
 from lattice.fitting.surrogate import Surrogate
-from tests.fitting.simulate import planned, simulated, without_data
+from tests.fitting.simulate import planned, simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 DISH = ROOT / "configs/fits/efferocytosis/fit.toml"
@@ -23,7 +24,7 @@ class Dish:
     """The fit of the dish, compiled once for many data sets."""
 
     def __init__(self, **settings) -> None:
-        problem = without_data(DISH)
+        problem = load_fit(DISH)
         settings = {"posterior": "none", "iterations": 8, "runs": 8, **settings}
         self.problem = planned(
             replace(problem, settings=replace(problem.settings, **settings)), DAYS

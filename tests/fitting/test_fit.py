@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray
 
 from lattice.cli.main import main
 from lattice.fitting import identify, likelihood, posterior
@@ -57,7 +58,6 @@ def test_files_tell_what_was_found(fitted):
     assert told["gradient"].startswith("exact gradient of a relaxation (pair closure)")
     low, high = told["parameters"][0]["interval_95"]
     assert low < told["parameters"][0]["estimate"] < high
-    xarray = pytest.importorskip("xarray")
     with xarray.open_dataset(folder / "posterior.nc", group="posterior", engine="h5netcdf") as file:
         assert file["rule.die.rate"].shape == (4, 200)
         assert file["rule.die.rate"].attrs["units"] == "/day"

@@ -5,18 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from lattice.engine.declare import MATRIX_ONE
-from lattice.model.structure import (
-    Cytokine,
-    Geometry,
-    Lattice,
-    Matrix,
-    Model,
-    Output,
-    Parameter,
-    Solver,
-    State,
-    Time,
-)
+from lattice.model.setting import Geometry, Lattice, Output, Solver, Time
+from lattice.model.structure import Cytokine, Matrix, Model, Parameter, State
 
 SHAPE = (8, 10, 12)  # z, y, x: all different, so that a swap of axes shows
 OUTPUT = Output(series=1.0, snapshots=1.0, checkpoints=1.0)

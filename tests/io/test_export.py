@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+import xarray
+import zarr
 
 from lattice.io.export import FORMATS, export
 from lattice.io.runfile import RunWriter
@@ -46,7 +48,6 @@ def test_csv_has_time_and_every_series(run):
 
 
 def test_xarray_reads_netcdf(run, tmp_path):
-    xarray = pytest.importorskip("xarray")
     path = export(run, "netcdf", tmp_path)
     with xarray.open_dataset(path, engine="h5netcdf") as found:
         np.testing.assert_array_equal(found.time, MOMENTS)
@@ -63,7 +64,6 @@ def test_xarray_reads_netcdf(run, tmp_path):
 
 
 def test_ome_zarr_follows_its_specification(run, tmp_path):
-    zarr = pytest.importorskip("zarr")
     path = export(run, "ome-zarr", tmp_path / "run.ome.zarr")
     root = zarr.open_group(str(path), mode="r", zarr_format=2)
     (image,) = root.attrs["multiscales"]
@@ -88,10 +88,9 @@ def test_ome_zarr_follows_its_specification(run, tmp_path):
 
 
 def test_ome_zarr_has_coarser_copies_of_large_images(tmp_path):
-    zarr = pytest.importorskip("zarr")
     from dataclasses import replace
 
-    from lattice.model.structure import Lattice
+    from lattice.model.setting import Lattice
 
     model = replace(
         samples.model(fields=("cells", "TNF")), lattice=Lattice((70, 9, 8), 10.0), matrix=None

@@ -8,12 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import SimpleITK as itk
 import tifffile
 
 from lattice.io.images import bone_from_image, read_image
 from lattice.io.segmentation import otsu, resample, segment
 from lattice.model.errors import InputError
-from lattice.model.structure import Geometry, Lattice
+from lattice.model.setting import Geometry, Lattice
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (5, 6, 7)
@@ -65,7 +66,6 @@ def test_formats_without_a_voxel_size_need_one(tmp_path, make):
 
 @pytest.mark.parametrize("ending", [".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"])
 def test_medical_formats_carry_their_voxel_size(tmp_path, ending):
-    itk = pytest.importorskip("SimpleITK")
     image = itk.GetImageFromArray(VALUES)
     image.SetSpacing((0.010, 0.011, 0.012))
     path = tmp_path / f"bone{ending}"

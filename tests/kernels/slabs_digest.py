@@ -11,7 +11,7 @@ from jax.sharding import AxisType, PartitionSpec
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
 from lattice.kernels.halo import Slabs, neighbour_planes
-from lattice.kernels.multigrid import build_hierarchy
+from lattice.kernels.multigrid_levels import build_hierarchy
 from tests.kernels.reference import random_bone
 
 SHAPE = (12, 9, 10)

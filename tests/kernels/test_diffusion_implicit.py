@@ -9,7 +9,7 @@ import pytest
 
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
-from lattice.kernels.multigrid import build_hierarchy
+from lattice.kernels.multigrid_levels import build_hierarchy
 from tests.kernels.reference import (
     DECAY,
     DIFFUSION,

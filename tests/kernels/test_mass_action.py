@@ -75,3 +75,8 @@ def test_first_order_removal_is_exact():
 def test_a_reaction_that_changes_nothing_is_refused():
     with pytest.raises(ValueError, match="must change"):
         MassAction(((0, 1),), ((0, 1),))
+
+
+def test_without_reactions_nothing_changes():
+    u, none = jnp.asarray(start()), jnp.zeros(0)
+    np.testing.assert_array_equal(step_reactions(u, (), none, none, FACTOR, 1.0), u)

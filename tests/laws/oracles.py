@@ -125,7 +125,7 @@ def mean_course(model: Model, names: Sequence[str], days: np.ndarray) -> np.ndar
 
 def sampled_course(model: Model, names: Sequence[str], days: np.ndarray, seed: int) -> np.ndarray:
     """The same of one run of the sampled reading, on any increasing days."""
-    simulation = Simulation(model, seed, capacity=int(np.prod(model.lattice.shape)))
+    simulation = Simulation(model, seed)
     rows = []
     for day in days:
         simulation.advance(round(day * 24 / model.time.step) - simulation.step)

@@ -7,7 +7,7 @@ from scipy import ndimage
 from lattice.analysis.thickness import thickness
 from lattice.model.errors import InputError
 from lattice.model.geometry import synthetic_bone
-from lattice.model.structure import Geometry, Lattice
+from lattice.model.setting import Geometry, Lattice
 
 TOUCHING = np.ones((3, 3, 3))
 

@@ -1,0 +1,166 @@
+"""What is written of a run and when: rows, snapshots and checkpoints, in a background thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lattice.engine.simulation import Row, Simulation
+from lattice.io.checkpoint import write_checkpoint
+from lattice.io.runfile import RunWriter
+from lattice.io.writer import Writer
+from lattice.model.errors import NumericalError
+from lattice.model.structure import Model
+
+
+def cadence(model: Model, hours: float | None) -> int | None:
+    """A cadence in steps, at least one."""
+    return None if hours is None else max(1, round(hours / model.time.step))
+
+
+def label_steps(model: Model) -> tuple[int, ...]:
+    """The steps at which virtual labels begin and end: a snapshot is taken there."""
+    if model.matrix is None:
+        return ()
+    return tuple(round(hours / model.time.step) for hours in model.output.label_times)
+
+
+def next_event(step: int, end: int, *cadences: int | None, marks: tuple[int, ...] = ()) -> int:
+    """The first step after `step` at which something is to be written, or the end."""
+    due = [every * (step // every + 1) for every in cadences if every is not None]
+    return min([end, *due, *(mark for mark in marks if mark > step)])
+
+
+def check_state(
+    simulation: Simulation, since: int, kept: Callable[[], Path | None] = lambda: None
+) -> None:
+    """Refuse a state that cannot be right: not a number, negative, more matrix than a voxel holds.
+
+    `since` is the step at which the state was sound; `kept` tells the last good checkpoint. Raises
+    NumericalError naming field, voxel, step, likely cause and that checkpoint."""
+    fault = simulation.fault()
+    if fault is None:
+        return
+    path = kept()
+    good = f"the last good checkpoint is {path}" if path else "no checkpoint was kept"
+    raise NumericalError(
+        f"{fault}, at step {simulation.step} ({simulation.time_h:g} h; sound at step {since}): "
+        f"{fault.cause} ({good})"
+    )
+
+
+class Keeper:
+    """Writes rows, snapshots and checkpoints of a run in a background thread.
+
+    Without a `run` (in all processes but the first) it takes part in gathering and writes nothing.
+    """
+
+    def __init__(
+        self, simulation: Simulation, run: RunWriter | None, folder: Path, about: dict
+    ) -> None:
+        self.simulation, self.run, self.folder, self.about = simulation, run, folder, about
+        self.writer = Writer(depth=4)
+        self._waiting: deque[tuple[float, dict[str, float]]] = deque()
+        output, model = simulation.model.output, simulation.model
+        self.cadences = tuple(
+            cadence(model, h) for h in (output.series, output.snapshots, output.checkpoints)
+        )
+        self.marks = label_steps(model)
+        self.last: Path | None = None
+        self.row: Row = {}
+
+    def begin(self, row: Row) -> None:
+        """The first row, snapshot and checkpoint: a run can be resumed from its first second.
+
+        Raises NumericalError."""
+        check_state(self.simulation, self.simulation.step)
+        self.add(row)
+        self.keep(snapshot=self.cadences[1] is not None, checkpoint=True)
+
+    def advance(self, steps: int, end: int) -> None:
+        """Go on by some steps and write what is due on the way and after them.
+
+        Raises NumericalError, and then writes nothing of these steps."""
+        simulation, since = self.simulation, self.simulation.step
+        rows = simulation.advance(steps, self.cadences[0])
+        check_state(simulation, since, self._kept)
+        for row in rows:
+            self.add(row)
+        step, every, marked = simulation.step, self.cadences[0], simulation.step in self.marks
+        wanted = marked or (step == end and every is not None)
+        if wanted and (every is None or step % every):
+            self.add(simulation.row())
+        _, snapshot, checkpoint = (
+            every is not None and (step % every == 0 or step == end) for every in self.cadences
+        )
+        last = step == end
+        self.keep(
+            snapshot=snapshot or marked or (last and bool(self.marks)),
+            checkpoint=checkpoint or last,
+        )
+
+    def _kept(self) -> Path | None:
+        """The last checkpoint, once those that wait are written."""
+        self.writer.drain()
+        return self.last
+
+    def add(self, row: Row) -> None:
+        """A row of the series."""
+        self.row = row
+        if self.run is None:
+            return
+        values = {name: value for name, (value, _) in row.items() if name != "time"}
+        self._waiting.append((row["time"][0], values))
+        # One call takes all rows that wait, so that rows never fill the queue of the thread.
+        if len(self._waiting) == 1:
+            self.writer.submit(self._write_rows)
+
+    def _write_rows(self) -> None:
+        # A row leaves the line after it was written: `add` counts on that.
+        assert self.run is not None
+        while self._waiting:
+            self.run.add_row(*self._waiting[0])
+            self._waiting.popleft()
+
+    def keep(self, *, snapshot: bool, checkpoint: bool) -> None:
+        """Copy what is to be written of the present state and hand it to the thread."""
+        if not (snapshot or checkpoint):
+            return
+        simulation = self.simulation
+        hours = simulation.time_h
+        if checkpoint and self.row.get("time", (None,))[0] != hours:
+            self.row = simulation.row()
+        state = copied(simulation.host_state())
+        if snapshot and self.run is not None:
+            self.writer.submit(self.run.add_snapshot, hours, state)
+        if checkpoint:
+            ledger = copied(simulation.host_ledger())
+            if self.run is None:
+                return
+            self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger)
+
+    def _checkpoint(self, step: int, hours: float, state, ledger) -> None:
+        # A run that is resumed here must find every earlier row.
+        assert self.run is not None
+        self._write_rows()
+        self.run.flush()
+        model = self.simulation.model
+        self.last = write_checkpoint(
+            self.folder,
+            state=state,
+            ledger=ledger,
+            model=model,
+            seed=self.simulation.seed,
+            step=step,
+            time_h=hours,
+            provenance=self.about,
+            keep=model.output.keep,
+        )
+
+
+def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of our own: those of the device are reused by the next step."""
+    return {name: np.array(array) for name, array in arrays.items()}
