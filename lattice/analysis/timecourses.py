@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from lattice.analysis.series import Series
 from lattice.analysis.style import INK, MUTED, PALETTE, TimeScale, new_figure, tidy
-from lattice.model.structure import EMPTY, Model
+from lattice.model.structure import EMPTY, Intervention, Model
 
 BAND = "#f0c987"
 COLUMNS = 4
@@ -28,10 +28,13 @@ class Mark:
 
 
 def intervention_marks(model: Model, until_h: float) -> list[Mark]:
-    """The interventions of a model that begin before `until_h`, in the order of their names."""
-    marks = []
+    """The interventions of a model that begin before `until_h` and change something, in the order
+    of their names."""
+    marks, values = [], model.values
     for intervention in model.interventions:
-        schedule, values = intervention.schedule, model.values
+        if not _changes_something(intervention, values):
+            continue
+        schedule = intervention.schedule
         start, stop = values[schedule.start], min(values[schedule.stop], until_h)
         if schedule.at:
             moments = [values[name] for name in schedule.at]
@@ -46,6 +49,16 @@ def intervention_marks(model: Model, until_h: float) -> list[Mark]:
         elif moments:
             marks.append(Mark(intervention.name, moments))
     return marks
+
+
+def _changes_something(intervention: Intervention, values: Mapping[str, float]) -> bool:
+    """Whether it kills, scales or adds anything: those of a trial wait in the model with numbers
+    that do nothing."""
+    if intervention.fraction is not None:
+        return values[intervention.fraction] > 0
+    if intervention.rate is not None:
+        return values[intervention.rate] != 0
+    return any(values[factor] != 1 for _, factor in intervention.scales)
 
 
 def by_lineage(model: Model) -> list[str]:

@@ -168,11 +168,12 @@ def contact_substep(
 def _pair_quotas(group: Group, views, plan: Plan, numbers: Numbers) -> list[Float[Array, "V"]]:
     model, table = plan.model, plan.table
     dt, voxel = model.time.contact_step, model.lattice.voxel
+    first, second = group.reactants
     shape, real = views[0].index.shape, views[0].x.dtype
     hazards = [
         _fate_hazard(entry, views[entry.actor], views[1 - entry.actor], table)
         if entry.fate is not None
-        else pair_hazard(entry, group.reactants, views, table, numbers, dt, voxel)
+        else pair_hazard(entry, (first, second), views, table, numbers, dt, voxel)
         for entry in group.entries
     ]
     quotas = shares([jnp.broadcast_to(h, shape).astype(real) for h in hazards])

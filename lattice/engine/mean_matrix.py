@@ -38,6 +38,7 @@ def matrix_part(plan: Plan, numbers: Numbers, state: State, around: dict[str, Ar
     found = exists & bone[index]
     per_face = wanted / jnp.maximum(jnp.sum(found, axis=0), 1)
     demand = jnp.zeros(region.size).at[index].add(jnp.where(found, per_face, 0))
+    assert model.matrix is not None
     stages = state["osteoid"].shape[1]
     osteoid = jnp.moveaxis(state["osteoid"], 1, -1).reshape(-1, stages)
     mineral = state["mineral"].reshape(-1)

@@ -119,7 +119,7 @@ def draw_profiles(result: Result, path: Path) -> Path:
     ):
         axes = figure.add_subplot(rows, min(COLUMNS, len(result.profiles)), i + 1)
         axes.plot([parameter.written(u) for u in profile.u], profile.rise, "o-", color=PALETTE[0])
-        axes.axhline(chi2.ppf(0.95, 1), color=MUTED, linestyle="--", label="95 %")
+        axes.axhline(float(chi2.ppf(0.95, 1)), color=MUTED, linestyle="--", label="95 %")
         axes.set_title(profile.name, fontsize=9)
         axes.set_xlabel(_unit(parameter))
         axes.set_ylabel("rise of -2 log likelihood")

@@ -106,9 +106,9 @@ def is_log(problem: Problem) -> np.ndarray:
 
 def prior_residuals(problem: Problem, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(u - mean) / sd of each normal prior [Q], and its derivative [Q, P]."""
-    places = [i for i, p in enumerate(problem.parameters) if p.prior is not None]
-    means = np.array([problem.parameters[i].prior[0] for i in places])
-    sds = np.array([problem.parameters[i].prior[1] for i in places])
+    priors = [(i, *p.prior) for i, p in enumerate(problem.parameters) if p.prior is not None]
+    places = [i for i, _, _ in priors]
+    means, sds = np.array([m for _, m, _ in priors]), np.array([s for _, _, s in priors])
     slopes = np.zeros((len(places), len(u)))
     slopes[np.arange(len(places)), places] = 1 / sds if len(places) else 0.0
     return (np.asarray(u)[places] - means) / sds, slopes

@@ -107,7 +107,7 @@ def nuts(
         tell(f"chain {index + 1} of {CHAINS}")
     position, *statistics = (np.stack(parts) for parts in zip(*found, strict=True))
     root = np.linalg.cholesky(known.covariance + 1e-12 * np.eye(size))
-    named = ("diverging", "acceptance_rate", "n_steps")
-    told = dict(zip(("lp", *named), statistics, strict=True))
+    named = ("lp", "diverging", "acceptance_rate", "n_steps")
+    told: dict[str, np.ndarray] = dict(zip(named, statistics, strict=True))
     low, high = problem.bounds
     return np.clip(fitted.u + position @ root.T, low, high), told

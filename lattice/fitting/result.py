@@ -146,6 +146,7 @@ def _posterior(result: Result, path: Path) -> Path:
         for d in problem.data
         for condition in [problem.conditions[d.condition].name or "data"]
     ]
+    assert result.draws is not None
     draws = {}
     for i, p in enumerate(problem.parameters):
         written = np.vectorize(p.written)(result.draws[..., i])

@@ -100,8 +100,14 @@ def minimise(
     # Just inside: the algorithm wants a start strictly within its bounds.
     inside = np.clip(start[free], low + 1e-6 * (high - low), high - 1e-6 * (high - low))
     found = least_squares(
-        residuals, inside, jacobian, bounds=(low, high), xtol=1e-4, ftol=1e-5, max_nfev=SEARCHES
-    )  # fmt: skip
+        residuals,
+        inside,
+        jacobian,  # pyright: ignore[reportArgumentType]
+        bounds=(low, high),
+        xtol=1e-4,
+        ftol=1e-5,
+        max_nfev=SEARCHES,
+    )
     return whole(found.x), 2 * float(found.cost)
 
 

@@ -216,14 +216,15 @@ def _pair_rules(plan: Plan, places: Places, numbers: Numbers, state: State):
 def _pair_hazard(plan, places, numbers, state, group: Group, entry: Entry) -> Float[Array, "K K"]:
     model, count = plan.model, len(places.names)
     shapes = ((count, 1), (1, count))
-    views = tuple(
+    first, second = (
         PlaceView(
             model, places, state, code, shape, _counted(entry) if entry.actor == k else None
         )
         for k, (code, shape) in enumerate(zip(group.reactants, shapes, strict=True))
     )  # fmt: skip
+    views, (a, b) = (first, second), group.reactants
     dt, voxel = model.time.contact_step, model.lattice.voxel
-    found = pair_hazard(entry, group.reactants, views, plan.table, numbers, dt, voxel)
+    found = pair_hazard(entry, (a, b), views, plan.table, numbers, dt, voxel)
     found = _hazard(views[entry.actor], found)
     return jnp.broadcast_to(found, (count, count)).astype(state["x"].dtype)
 

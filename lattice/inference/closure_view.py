@@ -50,7 +50,8 @@ def count_places(model: Model, bone: UInt8[np.ndarray, "Z Y X"] | None) -> Place
     shape = model.lattice.shape[::-1]
     solid = np.zeros(shape, bool) if bone is None else np.asarray(bone) != 0
     periodic = model.lattice.periodic[::-1]
-    faces = sum(_beside(solid, a, d, periodic[a])[0].astype(int) for a in range(3) for d in (-1, 1))
+    sides = [_beside(solid, a, d, periodic[a])[0] for a in range(3) for d in (-1, 1)]
+    faces = np.sum(sides, axis=0, dtype=int)
     label = np.where(solid, 2, np.where(faces > 0, 1, 0))
     present = [k for k in range(3) if (label == k).any()]
     bonds = np.zeros((3, 3))

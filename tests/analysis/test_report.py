@@ -96,6 +96,14 @@ def test_interventions_are_marked():
     )
 
 
+def test_interventions_that_do_nothing_are_not_marked():
+    model = loads(model_text((4, 4, 4)))
+    (factor,) = [f for i in model.interventions for _, f in i.scales]
+    (fraction,) = [i.fraction for i in model.interventions if i.fraction]
+    waiting = model.with_values(**{factor: 1.0, fraction: 0.0})
+    assert timecourses.intervention_marks(waiting, 240.0) == []
+
+
 def test_states_that_turn_into_one_another_stand_side_by_side():
     model = loads(model_text((4, 4, 4)))
     order = timecourses.by_lineage(model)

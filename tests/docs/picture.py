@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 TARGET = Path(__file__).parents[2] / "configs" / "quickstart.png"
-WIDTH, COLOURS = 1000, 128
+WIDTH, COLOURS = 1000, 256
 
 
 def write_picture(run: Path, target: Path = TARGET) -> Path:
@@ -18,7 +18,9 @@ def write_picture(run: Path, target: Path = TARGET) -> Path:
     picture = Image.open(run / "report" / "bone_end.png").convert("RGB")
     height = round(picture.height * WIDTH / picture.width)
     picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        target, optimize=True
+    )
     return target
 
 
