@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Traced
 from jaxtyping import Array
 
 from lattice.engine import devices, guard, observe, processes
-from lattice.engine.declare import declare, has_bone, shape_of
+from lattice.engine.declare import FieldSpec, declare, has_bone, shape_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
@@ -63,6 +63,13 @@ class Simulation:
         self._capacity = _longest_lists.get((model.structure, self.region), 0)
 
     @property
+    def longest_list(self) -> int:
+        """Length of the longest list of voxels that the next step makes on any device."""
+        structure = self.model.structure
+        counts = np.asarray(_counted(structure, self.region, self.mesh)(self.state))
+        return longest_list(structure, counts)
+
+    @property
     def numbers(self) -> Numbers:
         """The model's numbers; another set of them needs no compilation."""
         return self._numbers
@@ -107,15 +114,11 @@ class Simulation:
 
     def _grow_capacity(self) -> None:
         """Lists with room for all active voxels of a slab; recompiles when they outgrow it."""
-        structure = self.model.structure
-        counts = np.asarray(_counted(structure, self.region, self.mesh)(self.state))
-        longest = longest_list(structure, counts)
+        longest = self.longest_list
         if self._capacity and longest <= 1.25 * self._capacity:
             return
-        capacity = max(SMALLEST_CAPACITY, int(1.5 * longest))
-        whole = self.region.size
-        self._capacity = whole if 2 * capacity > whole else capacity
-        _longest_lists[structure, self.region] = self._capacity
+        self._capacity = room_for(longest, self.region)
+        _longest_lists[self.model.structure, self.region] = self._capacity
 
     def row(self) -> Row:
         """The present row of the series: name -> (value, unit)."""
@@ -177,20 +180,23 @@ def _compiled(plan: Plan, mesh: Mesh | None, rows: bool = False):
     return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole)), donate_argnums=1)
 
 
-def program_of(model: Model, capacity: int):
-    """The chunk of a model for one device as a program to be compiled (`jax.stages.Lowered`), from
-    the shapes of the state alone: tells memory and cost of lattices that nobody has filled.
+def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
+    """The chunk of a model, traced from the shapes of the state alone: tells memory, traffic and
+    cost of lattices that nobody has filled.
 
-    `capacity` is the length of the lists of active voxels."""
-    plan, numbers = plan_of(model, devices.region_of(model), capacity), numbers_of(model)
+    Takes numbers, state, due steps, number of steps and cadence of the series. `capacity` is the
+    length of the lists of active voxels on each device."""
+    plan = plan_of(model, devices.region_of(model, mesh), capacity)
+    layout = devices.partition(model)
 
-    def run(values, state, due, count, every):
-        return advance(plan, replace(numbers, values=values), state, due, count, every)
+    def shaped(spec: FieldSpec) -> jax.ShapeDtypeStruct:
+        where = None if mesh is None else NamedSharding(mesh, layout[spec.name])
+        return jax.ShapeDtypeStruct(shape_of(spec, model), spec.dtype, sharding=where)
 
-    state = {s.name: jax.ShapeDtypeStruct(shape_of(s, model), s.dtype) for s in declare(model)}
+    state = {spec.name: shaped(spec) for spec in declare(model)}
     due = jax.ShapeDtypeStruct((LONGEST_CHUNK, len(model.interventions)), bool)
     one = jax.ShapeDtypeStruct((), jnp.int32)
-    return jax.jit(run, donate_argnums=1).lower(numbers.values, state, due, one, one)
+    return _compiled(plan, mesh, True).trace(numbers_of(model), state, due, one, one)
 
 
 @lru_cache(maxsize=32)
@@ -205,6 +211,12 @@ def _counted(structure: Model, region: Region, mesh: Mesh | None):
 
     inputs = (devices.partition(structure),)
     return jax.jit(devices.on_slabs(count, mesh, inputs, PartitionSpec()))
+
+
+def room_for(longest: int, region: Region) -> int:
+    """The capacity of lists for a longest list of that length."""
+    capacity = max(SMALLEST_CAPACITY, int(1.5 * longest))
+    return region.size if 2 * capacity > region.size else capacity
 
 
 def longest_list(structure: Model, counts: np.ndarray) -> int:
