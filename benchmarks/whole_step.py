@@ -44,7 +44,9 @@ def whole_step(grid: int = 128, seed: int = 0, chunks: int = 10) -> dict:
     never = jnp.int32(2**30)
 
     def advance(steps):
-        simulation.state, _ = compiled(simulation.numbers, simulation.state, due, jnp.int32(steps), never)
+        simulation.state, _ = compiled(
+            simulation.numbers, simulation.state, due, jnp.int32(steps), never
+        )
         jax.block_until_ready(simulation.state)
 
     chunk = 8

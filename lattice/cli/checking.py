@@ -7,7 +7,6 @@ import json
 import re
 
 from lattice.cli.durations import until_override
-from lattice.cli.jax_setup import prepare_jax
 from lattice.engine.declare import bytes_per_voxel
 from lattice.engine.estimate import estimate
 from lattice.model import load
@@ -29,9 +28,9 @@ def command_check(options: argparse.Namespace) -> int:
     )
     if options.devices is not None or options.device_memory is not None:
         count = 1 if options.devices is None else options.devices
-        # The plan may compile for two devices to see what a divided lattice takes.
-        prepare_jax(count)
-        from lattice.cli.planning import plan
+        from lattice.cli.planning import plan, prepare
+
+        prepare(model, count)
 
         print("\n".join(plan(model, count, options.device_memory)))
     return 0

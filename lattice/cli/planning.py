@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lattice.cli.jax_setup import prepare_jax
 from lattice.engine import devices
 from lattice.engine.declare import bytes_per_voxel
 from lattice.engine.estimate import REFERENCE_BANDWIDTH, estimate
@@ -31,6 +32,9 @@ PIECE = 64
 """Voxels along each edge of the piece that is seeded, to see how many cells are active and how
 fast a checkpoint is written."""
 
+MOST_COMPILED = 64
+"""More devices of the host than this are not made to see what each of many devices needs."""
+
 COPIED_BYTES = 1 << 26
 PREFIXES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 PREFIXES |= {f"{p}i": 1024.0 ** (i + 1) for i, p in enumerate("kMGT")} | {"Ki": 1024.0}
@@ -46,6 +50,12 @@ class Sample:
     seconds: float
 
 
+def prepare(model: Model, count: int) -> None:
+    """Provide the devices that a plan may compile for; comes before JAX is first used."""
+    prepare_jax(count)
+    prepare_jax(max(count, *(n for n in sharings(model.lattice.shape[2]) if n <= MOST_COMPILED)))
+
+
 def plan(model: Model, count: int, device_memory: str | None) -> Iterator[str]:
     """The lines of the plan for a model on `count` devices. Raises InputError."""
     mesh = mesh_on_any(count)
@@ -53,21 +63,37 @@ def plan(model: Model, count: int, device_memory: str | None) -> Iterator[str]:
     limit = memory_here() if device_memory is None else bytes_in(device_memory)
     sample = sampled(model)
     here = footprint(model, sample.active, mesh)
-    needed = here
-    if count == 1 and here.memory > limit and len(sharings(here.planes)) > 1:
-        needed = footprint(model, sample.active, mesh_on_any(sharings(here.planes)[1]))
-    yield from _described(model, here, sample, bandwidth())
-    fewest = 1 if here.devices == 1 and here.memory <= limit else fewest_devices(needed, limit)
+    kind = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).device_kind
+    yield from _described(model, here, sample, kind)
+    fits = here.memory <= limit
+    if device_memory is None and fits:
+        yield f"  fits               into {size(limit)} each, as here"
+        return
+    fewest = 1 if fits and count == 1 else needed(model, here, sample.active, limit)
     found = "more devices than its planes along z can be shared by" if fewest is None else fewest
     yield f"  devices needed     {found} (with {size(limit)} each)"
 
 
-def _described(model: Model, here: Footprint, sample: Sample, speed: float) -> Iterator[str]:
+def needed(model: Model, here: Footprint, active: float, limit: float) -> int | None:
+    """How many devices of `limit` bytes a lattice needs: the step is compiled for another number
+    of them, near the answer, and what lies between follows from the two."""
+    several = [n for n in sharings(here.planes) if 1 < n <= MOST_COMPILED]
+    if len(several) < 2:
+        return 1 if here.memory <= limit else None
+    base = here if here.devices > 1 else footprint(model, active, mesh_on_any(several[0]))
+    others = [n for n in several if n != base.devices]
+    enough = (n for n in others if base.memory * base.devices / n <= limit)
+    other = footprint(model, active, mesh_on_any(next(enough, others[-1])))
+    return fewest_devices((base, other), limit)
+
+
+def _described(model: Model, here: Footprint, sample: Sample, kind: str) -> Iterator[str]:
     shape = " x ".join(map(str, model.lattice.shape))
     state = bytes_per_voxel(model) * np.prod(model.lattice.shape, dtype=np.float64)
     seconds = estimate(model).seconds * model.time.step / model.time.until
     seconds = seconds * REFERENCE_BANDWIDTH / here.devices + here.received
-    yield f"Plan for {shape} voxels on {here.devices} device(s), compiled for {platform()}:"
+    speed = bandwidth()
+    yield f"Plan for {shape} voxels on {here.devices} device(s), compiled for {kind}:"
     yield (
         f"  memory per device  {size(here.memory)} ({size(here.state)} of state, "
         f"{size(here.work)} of work space)"
@@ -93,15 +119,11 @@ def mesh_on_any(count: int) -> Mesh | None:
     return devices.mesh_of(count, host)
 
 
-def platform() -> str:
-    """The kind of device for which the step is compiled."""
-    return jax.devices()[0].device_kind
-
-
 def memory_here() -> float:
     """Bytes of memory of one device: the GPU's own, or the host's."""
     statistics = jax.devices()[0].memory_stats() or {}
-    return statistics.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float(statistics.get("bytes_limit") or host)
 
 
 def bandwidth() -> float:
@@ -118,12 +140,11 @@ def bandwidth() -> float:
 
 def sampled(model: Model) -> Sample:
     """Seed a piece of the lattice and write its checkpoint into the folder for temporary files."""
-    shape = [min(n, PIECE) for n in model.lattice.shape]
-    piece = loads(model.text, overrides=[f"lattice.shape={shape}"]).with_values(**model.values)
-    simulation = Simulation(piece, 0, bone_of(piece, 0))
+    piece, bone = seeded_piece(model, PIECE)
+    simulation = Simulation(piece, 0, bone)
     state, ledger = simulation.host_state(), simulation.host_ledger()
     raw = sum(a.nbytes for a in (*state.values(), *ledger.values()))
-    about = provenance.collect(platform(), 1)
+    about = provenance.collect(jax.devices()[0].device_kind, 1)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         path = write_checkpoint(
@@ -139,8 +160,21 @@ def sampled(model: Model) -> Sample:
         )
         seconds = time.perf_counter() - began
         stored = path.stat().st_size
-    active = simulation.longest_list / int(np.prod(shape))
+    active = simulation.longest_list / bone.size
     return Sample(active, min(1.0, stored / raw), seconds / raw)
+
+
+def seeded_piece(model: Model, edge: int) -> tuple[Model, np.ndarray]:
+    """A model on at most `edge` voxels along each axis, or on as many as its geometry needs, and
+    the bone there."""
+    shape = [min(n, edge) for n in model.lattice.shape]
+    piece = loads(model.text, overrides=[f"lattice.shape={shape}"]).with_values(**model.values)
+    try:
+        return piece, bone_of(piece, 0)
+    except InputError:
+        if shape == list(model.lattice.shape):
+            raise
+        return seeded_piece(model, 2 * edge)
 
 
 def bytes_in(text: str) -> float:

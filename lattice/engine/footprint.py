@@ -7,7 +7,7 @@ device, and the traced program every plane that travels between devices.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -18,10 +18,6 @@ from lattice.engine import devices
 from lattice.engine.simulation import program_of, room_for
 from lattice.model.structure import Model
 
-HALO_OF_WORK = 2
-"""Planes of halo that the arrays of the work space carry on the average: some have none, those of
-pair rules four (`tests/engine/test_footprint.py` compares with the compiler)."""
-
 
 @dataclass(frozen=True)
 class Footprint:
@@ -31,23 +27,14 @@ class Footprint:
 
     devices: int
     planes: int
-    state: float
-    work: float
-    received: float
+    state: int
+    work: int
+    received: int
 
     @property
-    def memory(self) -> float:
+    def memory(self) -> int:
         """State and work space together."""
         return self.state + self.work
-
-    def shared_by(self, count: int) -> Footprint:
-        """The same lattice on another number of devices, estimated.
-
-        On one device it needs less than this says: nothing is padded there."""
-        own, other = self.planes / self.devices, self.planes / count
-        work = self.work * (other + HALO_OF_WORK) / (own + HALO_OF_WORK)
-        state = self.state * self.devices / count
-        return replace(self, devices=count, state=state, work=work)
 
 
 def footprint(model: Model, active: float, mesh: Mesh | None = None) -> Footprint:
@@ -68,10 +55,18 @@ def sharings(planes: int) -> list[int]:
     return [n for n in range(1, planes // 2 + 1) if planes % n == 0] or [1]
 
 
-def fewest_devices(known: Footprint, limit: float) -> int | None:
-    """How many devices of `limit` bytes a lattice needs, from its footprint on several devices (a
-    divided step has more work space); None if slabs of two planes do not fit."""
-    fits = (n for n in sharings(known.planes) if known.shared_by(n).memory <= limit)
+def memory_on(count: int, known: tuple[Footprint, Footprint]) -> float:
+    """Bytes on each of `count` devices, from the footprints of a lattice on two other numbers of
+    them: a part shrinks with the slab, another (halo, planes that are gathered) does not."""
+    few, many = known
+    slope = (few.memory - many.memory) / (1 / few.devices - 1 / many.devices)
+    return many.memory + slope * (1 / count - 1 / many.devices)
+
+
+def fewest_devices(known: tuple[Footprint, Footprint], limit: float) -> int | None:
+    """How many devices of `limit` bytes a lattice needs, from its footprints on two numbers of
+    several devices; None if slabs of two planes do not fit."""
+    fits = (n for n in sharings(known[0].planes) if memory_on(n, known) <= limit)
     return next(fits, None)
 
 

@@ -18,6 +18,7 @@ from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.region import Region
+from lattice.engine.residual import Left
 from lattice.engine.step import Plan, advance, plan_of
 from lattice.engine.table import lower
 from lattice.kernels.counting import count_values
@@ -61,6 +62,7 @@ class Simulation:
         else:
             self.state = devices.place(state, model, self.mesh)
         self._capacity = _longest_lists.get((model.structure, self.region), 0)
+        self._left: Left | None = None
 
     @property
     def longest_list(self) -> int:
@@ -103,7 +105,8 @@ class Simulation:
             due[:count] = due_steps(self.model, first, count)
             told = [due, np.int32(count)] + ([] if every is None else [np.int32(every)])
             arguments = [self.numbers, self.state, *processes.spread(told, self.mesh)]
-            self.state, measured = _compiled(plan, self.mesh, every is not None)(*arguments)
+            compiled = _compiled(plan, self.mesh, every is not None)
+            self.state, measured, self._left = compiled(*arguments)
             if every is not None and (found := (first + count) // every - first // every):
                 kept = {name: values[:found] for name, values in jax.device_get(measured).items()}
                 for k in range(found):
@@ -126,11 +129,13 @@ class Simulation:
         return observe.series_row(self.model, jax.device_get(measured))
 
     def fault(self) -> guard.Fault | None:
-        """A value of the state that cannot be right, if there is one: looked for on the device,
-        named from host copies."""
-        if bool(_sound(self.model.structure, self.region, self.mesh)(self.state)):
+        """A value of the state that cannot be right, looked for on the device and named from host
+        copies; or a field whose last solve has not reached its error; or None."""
+        if not bool(_sound(self.model.structure, self.region, self.mesh)(self.state)):
+            return guard.first_fault(self.model, self.host_state())
+        if self._left is None:
             return None
-        return guard.first_fault(self.model, self.host_state())
+        return guard.first_unsolved(self.model, Left(*jax.device_get(self._left)))
 
     def host_state(self) -> dict[str, np.ndarray]:
         """Host copies of everything that the next step reads."""
@@ -173,11 +178,11 @@ def _compiled(plan: Plan, mesh: Mesh | None, rows: bool = False):
     """The jitted chunk of a plan, with or without rows of the series; the state is donated."""
 
     def run(numbers: Numbers, state: dict[str, Array], due, count, every=None):
-        return advance(plan, numbers, state, due, count, every)
+        return advance(plan, numbers, state, due, count, every, watched=True)
 
     layout, whole = devices.partition(plan.model), PartitionSpec()
     inputs = (whole, layout, whole, whole) + ((whole,) if rows else ())
-    return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole)), donate_argnums=1)
+    return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole, whole)), donate_argnums=1)
 
 
 def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
