@@ -18,7 +18,7 @@ from lattice.engine.region import Region
 from lattice.kernels.conjugate_gradient import Residual
 from lattice.kernels.halo import slab_index
 
-TOLERANCE = 0.1
+TOLERANCE = 0.15
 """The part of the residual that the iterations of a solve may leave."""
 
 NEGLIGIBLE = 1e-3
@@ -44,9 +44,7 @@ def left_by(residual: Residual, fields: Float[Array, "Z Y X S"], region: Region)
     name = region.slabs.axis_name
     if name is None:
         return Left(residual.start, residual.left, field, place)
-    start, left, field = (
-        jax.lax.psum(a, name) for a in (residual.start, residual.left, field)
-    )
+    start, left, field = (jax.lax.psum(a, name) for a in (residual.start, residual.left, field))
     worst, places = (jax.lax.all_gather(a, name) for a in (residual.worst, place))
     chosen = jnp.argmax(worst, axis=0)
     return Left(start, left, field, jnp.take_along_axis(places, chosen[None], axis=0)[0])
