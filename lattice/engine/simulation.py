@@ -147,6 +147,16 @@ class Simulation:
         names = [spec.name for spec in declare(self.model) if not spec.restart]
         return processes.on_host({name: self.state[name] for name in names})
 
+    def own_part(self) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Where the planes of this process begin, and host copies of its part of the state and of
+        the ledger."""
+        specs = declare(self.model)
+        state, ledger = (
+            processes.own_part({s.name: self.state[s.name] for s in specs if s.restart == kind})
+            for kind in (True, False)
+        )
+        return processes.first_own_plane(self.state["cells"]), state, ledger
+
 
 def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, seed: int, bone):
     """The state at step 0, made slab by slab."""

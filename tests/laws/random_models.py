@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-SHAPE = (6, 5, 8)  # x, y, z; four devices share eight planes
+SHAPE = (6, 4, 8)  # x, y, z; four devices share eight planes
 
 # Each number is written in two ways that mean the same.
 RATES = [("0.5 /h", "12 /day"), ("0.01 /min", "0.6 /h"), ("1.25 /h", "30 /day")]
@@ -91,7 +91,7 @@ def rule_table(draw, kind: str, name: str, cytokines: list[str]) -> str:
     if kind == "divide":
         return f'{head}divide = "{one}"\n{rate}{response(draw, cytokines)}'
     if kind == "pair":
-        into = draw(st.sampled_from(["a", "b", "empty"]))
+        into = draw(st.sampled_from([other, "empty"]))
         return f'{head}from = ["{one}", "{other}"]\nto = ["{into}", "{other}"]\n{rate}'
     into = draw(st.sampled_from([other, "empty"]))
     return f'{head}from = "{one}"\nto = "{into}"\n{rate}{response(draw, cytokines)}'
@@ -103,10 +103,10 @@ def matrix_tables(draw) -> list[str]:
         f"[matrix]\nlag = {number(draw, TIMES)}\n",
         '[[state]]\nname = "builder"\nlives = "surface"\nwhen_stranded = "a"\n'
         f"lays = {number(draw, RATES)}\nwhen_filled = {{ builder = 0.5, buried = 0.5 }}\n"
-        'seeding = { where = "surface", fraction = 0.4 }\n',
+        'seeding = { where = "surface", fraction = 0.25 }\n',
         '[[state]]\nname = "buried"\nlives = "bone"\n',
         '[[state]]\nname = "digger"\nlives = "surface"\nwhen_stranded = "empty"\n'
-        f'resorbs = {number(draw, RATES)}\nseeding = {{ where = "surface", fraction = 0.2 }}\n',
+        f'resorbs = {number(draw, RATES)}\nseeding = {{ where = "surface", fraction = 0.15 }}\n',
     ]
 
 
