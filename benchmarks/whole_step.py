@@ -36,7 +36,7 @@ def whole_step(grid: int = 128, seed: int = 0, chunks: int = 10) -> dict:
     simulation = Simulation(model, seed, run.bone_of(model, seed))
     simulation._grow_capacity()
     start = time.perf_counter()
-    compiled = program_of(model, simulation._capacity).compile()
+    compiled = program_of(model, simulation._capacity).lower().compile()
     compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
     assert memory is not None
@@ -44,8 +44,9 @@ def whole_step(grid: int = 128, seed: int = 0, chunks: int = 10) -> dict:
     never = jnp.int32(2**30)
 
     def advance(steps):
-        numbers = simulation.numbers.values
-        simulation.state, _ = compiled(numbers, simulation.state, due, jnp.int32(steps), never)
+        simulation.state, _ = compiled(
+            simulation.numbers, simulation.state, due, jnp.int32(steps), never
+        )
         jax.block_until_ready(simulation.state)
 
     chunk = 8

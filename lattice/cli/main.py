@@ -76,6 +76,18 @@ def _model(sub: argparse.ArgumentParser) -> None:
 def _check(sub: argparse.ArgumentParser) -> None:
     _model(sub)
     sub.add_argument("--until", metavar="T", help='simulated time, as "35 day"')
+    sub.add_argument("--shape", metavar="XxYxZ", help="voxels along each axis, as 256x256x128")
+    sub.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="plan for so many devices: memory, traffic, time, checkpoints (compiles the step)",
+    )
+    sub.add_argument(
+        "--device-memory",
+        metavar="SIZE",
+        help='tell how many devices of this size are needed, as "80 GB" (default: those here)',
+    )
 
 
 def _pace(sub: argparse.ArgumentParser) -> None:
