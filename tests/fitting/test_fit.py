@@ -68,12 +68,12 @@ def test_files_tell_what_was_found(fitted):
 
 def test_goes_on_without_repeating_runs(fitted, dish, monkeypatch):
     result, folder = fitted
-    import lattice.fitting.conduct as conducting
+    import lattice.fitting.store as store
 
     def never(*_):
         raise AssertionError("a sampled run was repeated")
 
-    monkeypatch.setattr(conducting, "sample", never)
+    monkeypatch.setattr(store, "sample", never)
     again = conduct(result.problem, folder, surrogate=dish.surrogate)
     np.testing.assert_array_equal(again.fitted.u, result.fitted.u)
     other = replace(result.problem, settings=replace(result.problem.settings, seed=5))
