@@ -20,7 +20,7 @@ from lattice.inference.observables import known_observables
 from lattice.inference.relaxation import READINGS
 from lattice.model import load
 from lattice.model.errors import InputError
-from lattice.model.kinds import Integer, ListOf, MapOf, Quantity, Record, Text, did_you_mean
+from lattice.model.kinds import Integer, ListOf, Quantity, Record, Text, did_you_mean
 from lattice.model.structure import Model
 
 DESIGN = Record(
@@ -35,7 +35,9 @@ DESIGN = Record(
         "iterations": Integer("Points that the search may sample.", 1, 1000),
         "region": Quantity("Longest step of the second iteration, as a part of the bounds.", "0.5"),
         "levels": Integer("Times that an iteration tries for each number of a schedule.", 2, 1000),
-        "grid": Integer("Levels of each variable in the grid search compared with; 0: none.", 0, 99),
+        "grid": Integer(
+            "Levels of each variable in the grid search compared with; 0: none.", 0, 99
+        ),
         "final_runs": Integer("Sampled runs of each arm at the end.", 2, 100_000),
     },
     ("model", "untreated"),
@@ -85,7 +87,7 @@ class Design:
     runs: int = 8
     iterations: int = 8
     region: float = 0.5
-    levels: int = 5
+    levels: int = 4
     grid: int = 5
     final_runs: int = 32
 
@@ -133,9 +135,7 @@ def load_design(path: Path, overrides: Sequence[str] = ()) -> Design:
     model, bare = model_with(), model_with(table["untreated"])
     variables = _variables(content["variable"], model, model_with, refuse)
     observables, limits = _formulas(content, model, refuse)
-    ends = tuple(
-        Datum(0, o, model.time.until, 0.0, 1, None, 0) for o in range(len(observables))
-    )
+    ends = tuple(Datum(0, o, model.time.until, 0.0, 1, None, 0) for o in range(len(observables)))
     settings = Settings(table.get("reading", "pair_closure"), table.get("seed", 0))
     name = table.get("name", path.stem)
     problem = Problem(
@@ -230,10 +230,11 @@ def _formula(table: Mapping[str, Any], key: str, model: Model, refuse: Callable)
         try:
             read[column] = read_formula(table.get(column, table["formula"]), known)
         except FormulaError as error:
+            problem = str(error)
             if column == "surrogate" and column not in table:
                 beyond = next(n for n in read["formula"].names if n not in relaxed)
-                error = f"relaxations do not give {beyond}; write one that is nearly proportional"
-            raise refuse(f"{key}.{column}", str(error)) from None
+                problem = f"relaxations do not give {beyond}; write one that is nearly proportional"
+            raise refuse(f"{key}.{column}", problem) from None
     unit = table.get("unit", series_units(model).get(table["formula"], ""))
     name = table.get("name", table["formula"])
     return Observable(name, read["formula"], read["surrogate"], False, unit)

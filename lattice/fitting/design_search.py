@@ -23,23 +23,25 @@ from lattice.fitting.structure import Condition, Problem
 from lattice.fitting.surrogate import Surrogate
 from lattice.model.errors import InputError
 
-CLIMBS = 30
+CLIMBS = 15
 """Iterations of one climb at most."""
 
 SMALLEST = 0.01
 """A trust region of this part of the bounds ends the search."""
+
+PROMISE = 0.25
+"""The search ends where the relaxation promises less than this part of a standard error."""
 
 BACK_OFF = 1.645
 """Standard errors by which the search keeps away from a limit."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """Sampled runs [N, M] at u [P], and the relaxation there [M]."""
+class Sampled:
+    """Sampled runs [N, M] at u [P]."""
 
     u: Float[np.ndarray, "P"]
     sampled: Float[np.ndarray, "N M"]
-    relaxed: Float[np.ndarray, "M"]
 
     @property
     def mean(self) -> Float[np.ndarray, "M"]:
@@ -49,6 +51,13 @@ class Point:
     def error(self) -> Float[np.ndarray, "M"]:
         """Standard error of the mean."""
         return self.sampled.std(axis=0, ddof=1) / np.sqrt(len(self.sampled))
+
+
+@dataclass(frozen=True)
+class Point(Sampled):
+    """A point of the search, with what the relaxation says there [M]."""
+
+    relaxed: Float[np.ndarray, "M"]
 
 
 class Relaxed:
@@ -109,7 +118,7 @@ def offset_at(point: Point) -> Offset:
     return Offset(*offset_of(point.mean, point.relaxed, log), BACK_OFF * point.error)
 
 
-def better(design: Design, new: Point, old: Point) -> bool:
+def better(design: Design, new: Sampled, old: Sampled) -> bool:
     """Whether sampled runs at a new point are better: nearer to the limits, or higher within."""
     beyond = [design.violation(p.mean) for p in (new, old)]
     if max(beyond) > 0:
@@ -186,7 +195,7 @@ def _climbed(
             {"type": "ineq", "fun": room, "jac": lambda x: _slopes(both(x)[1], signs, rows, sizes)}
         ],
         method="SLSQP",
-        options={"maxiter": CLIMBS, "ftol": 1e-5},
+        options={"maxiter": CLIMBS, "ftol": 1e-4},
     )
     u = np.array(start, float)
     u[free] = low[free] + np.clip(found.x, 0, 1) * width
@@ -220,6 +229,9 @@ def search(
     while len(points) < design.iterations and radius > SMALLEST:
         centre = points[best]
         u, predicted = propose(design, relaxed, offset_at(centre), centre.u, radius)
+        gain = design.goal * (predicted[0] - centre.mean[0])
+        if gain < PROMISE * centre.error[0] and not design.violation(centre.mean):
+            break
         if _known(design, u, points):
             radius *= 0.5
             continue
