@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from lattice.analysis.page import Page, number
@@ -84,7 +84,7 @@ def sentences(result: DesignResult) -> list[str]:
     return found
 
 
-def _limit(limits: Sequence[float]) -> str:
+def _limit(limits: Float[np.ndarray, "2"]) -> str:
     words = zip(("at least", "at most"), limits, strict=True)
     return " and ".join(f"{word} {limit:.4g}" for word, limit in words if np.isfinite(limit))
 

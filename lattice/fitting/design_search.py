@@ -123,7 +123,7 @@ def better(design: Design, new: Sampled, old: Sampled) -> bool:
     beyond = [design.violation(p.mean) for p in (new, old)]
     if max(beyond) > 0:
         return beyond[0] < beyond[1]
-    return design.goal * (new.mean[0] - old.mean[0]) > 0
+    return bool(design.goal * (new.mean[0] - old.mean[0]) > 0)
 
 
 def propose(
