@@ -53,7 +53,8 @@ OUTCOME = Record(
 )
 BOUND = Quantity("A limit.", "5")
 CONSTRAINT = Record(
-    FORMULA | {"name": Text("", name=True), "most": BOUND, "least": BOUND}, ("name", "formula")
+    FORMULA | {"name": Text("For tables and figures."), "most": BOUND, "least": BOUND},
+    ("name", "formula"),
 )
 VARIABLE = Record(
     {
