@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.fitting import identify, likelihood, posterior
+from lattice.fitting.cross_check import CrossCheck, cross_check
 from lattice.fitting.search import Fitted, Iteration, offset_at, search
 from lattice.fitting.store import SampleStore, Tell
 from lattice.fitting.structure import Problem
@@ -36,6 +37,7 @@ class Result:
     runs: int
     check: identify.GradientCheck | None
     profiles: tuple[identify.Profile, ...]
+    crossed: CrossCheck | None
     draws: Float[np.ndarray, "C D P"] | None
     statistics: dict[str, np.ndarray]
     notes: tuple[str, ...]
@@ -81,9 +83,10 @@ def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogat
         fitted = _polished(problem, surrogate, fitted, store, k, used, tell)
         used += settings.polish_seeds
     known = identify.information(problem, surrogate, fitted)
-    final = store.get("estimate", problem, fitted.u, store.seeds(used, settings.final_runs))
+    final_seeds = store.seeds(used, settings.final_runs)
+    final = store.get("estimate", problem, fitted.u, final_seeds)
     total = likelihood.covariance(problem, fitted.run) + fitted.run / len(final)
-    chi2 = float(np.sum(likelihood.Whitening(total)(final.mean(axis=0) - problem.measured) ** 2))
+    chi2 = _chi2(problem, total, final)
     tell(f"sampled model at the estimate: chi2 {chi2:.4g} of {len(problem.data)} data")
     used += settings.final_runs
     check = None
@@ -97,11 +100,30 @@ def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogat
     found = ()
     if settings.profiles:
         found = tuple(identify.profiles(problem, surrogate, fitted, known, tell))
+    crossed = None
+    if settings.cross_check == "cma":
+        crossed = _crossed(problem, fitted, store, final_seeds, total, tell)
     draws, statistics = _posterior(problem, surrogate, fitted, known, tell)
     return Result(
         problem, fitted, tuple(iterations), tuple(objectives), known, final, chi2, store.runs,
-        check, found, draws, statistics, tuple(surrogate.notes),
+        check, found, crossed, draws, statistics, tuple(surrogate.notes),
     )  # fmt: skip
+
+
+def _chi2(problem: Problem, total: Float[np.ndarray, "M M"], sampled: np.ndarray) -> float:
+    misfit = likelihood.Whitening(total)(sampled.mean(axis=0) - problem.measured)
+    return float(misfit @ misfit)
+
+
+def _crossed(
+    problem: Problem, fitted: Fitted, store: SampleStore, seeds: range,
+    total: Float[np.ndarray, "M M"], tell: Tell,
+) -> CrossCheck:  # fmt: skip
+    """CMA-ES beside the fit, its end judged by runs of the seeds that judged the estimate."""
+    u, points = cross_check(problem, fitted.total, store, tell)
+    sampled = store.get("cma-estimate", problem, u, seeds)
+    chi2 = _chi2(problem, total, sampled)
+    return CrossCheck(u, points * problem.settings.runs, points, chi2)
 
 
 def _posterior(problem: Problem, surrogate: Surrogate, fitted: Fitted, known, tell: Tell):

@@ -52,6 +52,10 @@ TABLE = Record(
         "draws": Integer("Draws of each of the four chains.", 10, 1_000_000),
         "profiles": Flag("Profile likelihoods of every parameter."),
         "polish": Integer("Gauss-Newton steps on coupled runs at the end; 0: none.", 0, 100),
+        "cross_check": Text("A second search, on sampled runs alone.", ("none", "cma")),
+        "cross_check_runs": Integer(
+            "Sampled runs of each condition for it; 0: ten times those of the search.", 0, 10**7
+        ),
         "polish_seeds": Integer("Seeds of their Jacobian; at least 100 for errors.", 2, 100_000),
     },
     ("model", "parameters", "observables", "measurements"),
