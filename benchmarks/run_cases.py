@@ -1,0 +1,116 @@
+"""What is built on the step: ensembles, gradients, checkpoints."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.measure import Setting, compiled, measured, timed
+from benchmarks.record import Record
+from benchmarks.whole_step import model_of
+from lattice import run
+from lattice.engine.simulation import Simulation
+from lattice.inference.ensemble import sampled_course
+from lattice.inference.relaxation import relaxation
+from lattice.io.checkpoint import read_checkpoint, write_checkpoint
+
+SMALL = 10
+"""Edge of the lattices of an ensemble: larger ones are not run in one program."""
+
+LARGEST_RELAXED = 32
+"""Edge of the largest lattice whose gradient is taken here."""
+
+PARAMETERS = ("rule.die.rate", "rule.engulf.rate", "cytokine.c1.diffusion")
+
+
+def ensemble(setting: Setting) -> Iterator[Record]:
+    """Many seeds of a small lattice in one program (vmap), by their number; a day each."""
+    model = model_of(SMALL)
+    bone = run.bone_of(model, setting.drawn_from)
+    steps = run.steps_until(model)
+    alone = None
+    for count in (1, 8, 64):
+        seeds = range(setting.drawn_from, setting.drawn_from + count)
+
+        def course(seeds=seeds):
+            return sampled_course(model, {}, ["osteoblast"], [steps], list(seeds), bone)
+
+        timing = timed(course, 5)
+        alone = alone or timing.median
+        yield measured(
+            "ensemble",
+            f"vmap over {count}",
+            (SMALL,) * 3,
+            timing,
+            updates=SMALL**3 * steps * count,
+            parameters={"cytokines": len(model.cytokines), "steps": steps, "members": count},
+            more={"speed_up_against_one": count * alone / timing.median},
+        )
+
+
+def gradient(setting: Setting) -> Iterator[Record]:
+    """Twelve hours of the mean-field relaxation, and its derivative by three numbers backwards in
+    time; both with twelve iterations for each solve, as derivatives need them."""
+    edge, hours = min(setting.grid, LARGEST_RELAXED), 12.0
+    model = model_of(edge)
+    function = relaxation(model, ["osteoblast"], [hours], seed=setting.drawn_from)
+
+    def course(values):
+        return function(dict(zip(PARAMETERS, values, strict=True)))[0, 0]
+
+    values = jnp.asarray([model.values[name] for name in PARAMETERS], jnp.float32)
+    forward = None
+    for method, traced in (("forward", course), ("gradient", jax.value_and_grad(course))):
+        program, compile_s = compiled(traced, values)
+        timing = timed(lambda program=program: program(values), 5)
+        forward = forward or timing.median
+        memory = program.memory_analysis()
+        assert memory is not None
+        yield measured(
+            "gradient",
+            method,
+            (edge,) * 3,
+            timing,
+            updates=edge**3 * round(hours / model.time.step),
+            compile_s=compile_s,
+            bytes_per_voxel=memory.temp_size_in_bytes / edge**3,
+            parameters={"cytokines": len(model.cytokines), "hours": hours, "reading": "mean field"},
+            more={"ratio_to_forward": timing.median / forward},
+        )
+
+
+def checkpoint(setting: Setting) -> Iterator[Record]:
+    """A checkpoint of the whole step's state, written (with its sync to disk) and read (with the
+    verification of every checksum); beside a copy of as many bytes."""
+    model = model_of(setting.grid)
+    simulation = Simulation(model, setting.drawn_from, run.bone_of(model, setting.drawn_from))
+    simulation.advance(1)
+    state, ledger = simulation.host_state(), simulation.host_ledger()
+    held = sum(a.nbytes for a in (*state.values(), *ledger.values()))
+    with tempfile.TemporaryDirectory() as name:
+
+        def write() -> Path:
+            return write_checkpoint(
+                Path(name), state=state, ledger=ledger, model=model, seed=simulation.seed,
+                step=simulation.step, time_h=simulation.time_h, provenance={}, keep=1,
+            )  # fmt: skip
+
+        path = write()
+        for method, function in (("write", write), ("read", lambda: read_checkpoint(path))):
+            timing = timed(function, 5)
+            yield measured(
+                "checkpoint",
+                method,
+                setting.shape,
+                timing,
+                moved=held,
+                parameters={"cytokines": len(model.cytokines), "seed": setting.drawn_from},
+                more={
+                    "gb_per_s": 1e-9 * held / timing.median,
+                    "file_bytes": path.stat().st_size,
+                },
+            )
