@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -29,10 +29,9 @@ from lattice.kernels.time_scheme import SCHEMES
 def accuracy(setting: Setting) -> Iterator[Record]:
     """The same diffusion everywhere: the exact path, every scheme at several steps, and peers."""
     problem = without_bone(setting)
-    yield run(problem, "exact", 15)
+    yield from run(problem, "exact", [15])
     for scheme in SCHEMES:
-        for minutes in (15, 6, 3):
-            yield run(problem, scheme, minutes)
+        yield from run(problem, scheme, [15, 6, 3])
     if setting.peers:
         yield from peers.on(problem)
 
@@ -41,8 +40,7 @@ def accuracy_with_bone(setting: Setting) -> Iterator[Record]:
     """Bone and marrow: every scheme at several steps."""
     problem = with_bone(setting)
     for scheme in SCHEMES:
-        for minutes in (30, 15, 7.5):
-            yield run(problem, scheme, minutes)
+        yield from run(problem, scheme, [30, 15, 7.5])
 
 
 def stepper(problem: Problem, scheme: str) -> tuple[Callable, Any]:
@@ -70,21 +68,38 @@ def stepper(problem: Problem, scheme: str) -> tuple[Callable, Any]:
     return implicit, jax.jit(build_hierarchy)(jnp.asarray(problem.bone), in_bone)
 
 
-def run(problem: Problem, scheme: str, minutes: float) -> Record:
-    """The windows in steps of at most so many minutes: errors at the end of each, time of a step."""
+def run(problem: Problem, scheme: str, steps_minutes: Sequence[float]) -> Iterator[Record]:
+    """A record for each length of step; one compilation serves all of them."""
     function, prepared = stepper(problem, scheme)
-    u = jnp.asarray(problem.start)
-    first = jnp.asarray(problem.windows[0][1], jnp.float32)
-    step, compile_s = compiled(function, u, first, prepared, jnp.float32(0))
-    jax.block_until_ready(step(u, first, prepared, jnp.float32(minutes / 60)))
+    start = jnp.asarray(problem.start)
+    source = jnp.asarray(problem.windows[0][1], jnp.float32)
+    step, compile_s = compiled(function, start, source, prepared, jnp.float32(0))
+    for minutes in steps_minutes:
+        timing, found = course(problem, step, prepared, minutes / 60)
+        yield result(problem, scheme, minutes / 60, timing, found, compile_s=compile_s)
+
+
+def course(
+    problem: Problem, step: Callable, prepared: Any, longest: float
+) -> tuple[Timing, list[tuple[float, float]]]:
+    """The windows in equal steps of at most `longest` hours: the time of a step, and the errors
+    (L2, Linf) at every output. A window that is shorter than a step has none: the next one, which
+    has the same sources, takes its time as well."""
+    u, waiting = jnp.asarray(problem.start), 0.0
     seconds, found = [], []
+    jax.block_until_ready(
+        step(u, jnp.asarray(problem.windows[0][1], u.dtype), prepared, jnp.float32(longest))
+    )
     for (hours, source), truth in zip(problem.windows, problem.truth, strict=True):
-        steps = math.ceil(hours * 60 / minutes - 1e-9)
-        told = jnp.asarray(source, jnp.float32), prepared, jnp.float32(hours / steps)
+        waiting += hours
+        if waiting < longest * (1 - 1e-9):
+            continue
+        steps = math.ceil(waiting / longest - 1e-9)
+        told = jnp.asarray(source, u.dtype), prepared, jnp.float32(waiting / steps)
         for _ in range(steps):
-            start = time.perf_counter()
+            begin = time.perf_counter()
             u = jax.block_until_ready(step(u, *told))
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.perf_counter() - begin)
+        waiting = 0.0
         found.append(errors(np.asarray(u), truth))
-    timing = Timing.of(seconds)
-    return result(problem, scheme, minutes / 60, timing, found, compile_s=compile_s)
+    return Timing.of(seconds), found

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from benchmarks.measure import Setting, measured
 from benchmarks.record import Record
-from benchmarks.whole_step import advance_timed
+from benchmarks.whole_step import advance_timed, model_of
 from lattice import run
 from lattice.engine.simulation import Simulation, program_of
-from lattice.model import load
 
 MODEL = Path(__file__).with_name("cells.toml")
+SEEDED = ("macrophage", "precursor")
 OCCUPIED = (0.001, 0.01, 0.03, 0.1, 0.3)
 
 
@@ -27,23 +27,15 @@ def of_occupancy(setting: Setting, occupied: float, method: str) -> Record:
     """A step where so much of the lattice holds a cell. Dense: the capacity of lists is the whole
     lattice, so that no list is made."""
     n, seed = setting.grid, setting.drawn_from
-    model = load(MODEL, overrides=[f"lattice.shape=[{n}, {n}, {n}]"])
-    bone = run.bone_of(model, seed)
-    marrow = 1 - float(bone.mean())
-    share = occupied / 2 / marrow
-    names = ("macrophage", "precursor")
-    model = load(
-        MODEL,
-        overrides=[
-            f"lattice.shape=[{n}, {n}, {n}]",
-            *(f"state.{name}.seeding.fraction={share}" for name in names),
-        ],
-    )
+    bone = run.bone_of(model_of(n, path=MODEL), seed)
+    share = occupied / len(SEEDED) / (1 - float(bone.mean()))
+    seeding = [f"state.{name}.seeding.fraction={share:.6g}" for name in SEEDED]
+    model = model_of(n, *seeding, path=MODEL)
     simulation = Simulation(model, seed, bone)
+    capacity = n**3
     if method == "sparse":
-        simulation._capacity = 0
-        simulation._grow_capacity()
-    capacity = simulation._capacity if method == "sparse" else n**3
+        counts = {name: value for name, (value, _) in simulation.row().items()}
+        capacity = int(1.5 * sum(counts[name] for name in SEEDED)) + 256
     program = program_of(model, capacity).compile()
     timing = advance_timed(program, simulation, 10, steps=4)
     row = simulation.row()
@@ -56,7 +48,7 @@ def of_occupancy(setting: Setting, occupied: float, method: str) -> Record:
         seconds_per_simulated_day=timing.median * 24 / model.time.step,
         parameters={"occupied": occupied, "seed": seed},
         more={
-            "occupied_at_end": sum(row[s][0] for s in (*names, "apoptotic")) / n**3,
+            "occupied_at_end": sum(row[s][0] for s in (*SEEDED, "apoptotic")) / n**3,
             "capacity": capacity,
         },
     )

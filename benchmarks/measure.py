@@ -1,4 +1,4 @@
-"""How cases measure: settings, repeated timing, the copy beside it, and where a record comes from."""
+"""How cases measure: settings, repeated timing, the copy beside it, and what a record tells."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ def measured(
     record = Record(case, method, size, peak_bytes=peak_bytes(), **told, **_origin())
     if timing is None:
         return record
-    record = replace(
-        record, median_s=timing.median, iqr_s=timing.iqr, repeats=timing.repeats
-    )
+    record = replace(record, median_s=timing.median, iqr_s=timing.iqr, repeats=timing.repeats)
     if updates is not None:
         record = replace(record, mlups=updates / timing.median / 1e6)
     if moved is None:

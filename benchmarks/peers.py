@@ -48,7 +48,10 @@ def scipy_cosines(problem: Problem) -> Iterator[Record]:
     for dtype in (np.float32, np.float64):
         along = [4 * np.sin(np.pi * np.arange(n) / (2 * n)) ** 2 for n in problem.bone.shape]
         laplace = along[0][:, None, None] + along[1][:, None] + along[2]
-        rates = [d / VOXEL**2 * laplace + k for d, k in zip(problem.diffusion, problem.decay, strict=True)]
+        rates = [
+            d / VOXEL**2 * laplace + k
+            for d, k in zip(problem.diffusion, problem.decay, strict=True)
+        ]
         modes = np.zeros((len(rates), *laplace.shape), dtype)
         seconds, found = [], []
         factors: dict[float, list] = {}

@@ -94,9 +94,7 @@ def with_bone(setting: Setting, contrast: float = 100.0) -> Problem:
     bone = random_bone(setting.grid, setting.drawn_from)
     sources = switching_sources(bone, "marrow", 4, setting.drawn_from)
     hours = [4.0, 0.5, 0.5, 0.5]
-    truth, bound = reference.solution(
-        bone, 1 / contrast, VOXEL, diffusion, decay, sources, hours
-    )
+    truth, bound = reference.solution(bone, 1 / contrast, VOXEL, diffusion, decay, sources, hours)
     told = {**_told(setting), "contrast": contrast, "sources_change_minutes": 30, "hours": 1.5}
     assert bound < 1e-8
     return Problem(

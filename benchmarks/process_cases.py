@@ -30,6 +30,7 @@ def start_up(setting: Setting) -> Iterator[Record]:
             arguments = [
                 "run", str(MODEL), "--out", f"{name}/{method}", "--quiet", "--until", "30 min",
                 "--seed", str(setting.drawn_from), "--set", f"lattice.shape=[{n}, {n}, {n}]",
+                "--set", f"geometry.thickness={min(50.0, 10 * n / 7):.6g} um",
             ]  # fmt: skip
             settings = {"JAX_COMPILATION_CACHE_DIR": f"{name}/cache"}
             yield timed_process("start-up", method, setting, arguments, settings)

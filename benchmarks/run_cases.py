@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ from lattice.engine.simulation import Simulation
 from lattice.inference.ensemble import sampled_course
 from lattice.inference.relaxation import relaxation
 from lattice.io.checkpoint import read_checkpoint, write_checkpoint
+from lattice.model import load
 
-SMALL = 10
-"""Edge of the lattices of an ensemble: larger ones are not run in one program."""
+DISH = Path(__file__).resolve().parents[1] / "configs" / "fits" / "efferocytosis" / "model.toml"
 
 LARGEST_RELAXED = 32
 """Edge of the largest lattice whose gradient is taken here."""
@@ -28,26 +29,24 @@ PARAMETERS = ("rule.die.rate", "rule.engulf.rate", "cytokine.c1.diffusion")
 
 
 def ensemble(setting: Setting) -> Iterator[Record]:
-    """Many seeds of a small lattice in one program (vmap), by their number; a day each."""
-    model = model_of(SMALL)
-    bone = run.bone_of(model, setting.drawn_from)
-    steps = run.steps_until(model)
+    """Many seeds of a small lattice in one program (vmap), by their number: what a fit asks for."""
+    model = load(DISH, overrides=["lattice.shape=[10, 10, 10]"])
+    steps, voxels = 48, math.prod(model.lattice.shape)
+    observed = model.states[1].name
     alone = None
     for count in (1, 8, 64):
         seeds = range(setting.drawn_from, setting.drawn_from + count)
-
-        def course(seeds=seeds):
-            return sampled_course(model, {}, ["osteoblast"], [steps], list(seeds), bone)
-
-        timing = timed(course, 5)
+        timing = timed(
+            lambda seeds=seeds: sampled_course(model, {}, [observed], [steps], list(seeds), None), 5
+        )
         alone = alone or timing.median
         yield measured(
             "ensemble",
             f"vmap over {count}",
-            (SMALL,) * 3,
+            model.lattice.shape[::-1],
             timing,
-            updates=SMALL**3 * steps * count,
-            parameters={"cytokines": len(model.cytokines), "steps": steps, "members": count},
+            updates=voxels * steps * count,
+            parameters={"model": model.name, "steps": steps, "members": count},
             more={"speed_up_against_one": count * alone / timing.median},
         )
 

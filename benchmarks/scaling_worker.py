@@ -24,14 +24,13 @@ def measure(told: dict) -> dict:
     import jax
 
     from benchmarks.measure import Timing
-    from benchmarks.whole_step import MODEL
+    from benchmarks.whole_step import model_of
     from lattice import run
     from lattice.engine.simulation import Simulation
     from lattice.io.checkpoint import digest
-    from lattice.model import load
 
-    n, seed = told["grid"], told["seed"]
-    model = load(MODEL, overrides=[f"lattice.shape=[{n}, {n}, {told['planes']}]"])
+    seed = told["seed"]
+    model = model_of(told["grid"], planes=told["planes"])
     bone = run.bone_of(model, seed)
     simulation = Simulation(model, seed, bone, device_count=told["devices"])
     start = time.perf_counter()

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,12 @@ BYTES_PER_VOXEL = 300
 """What a whole step takes, generously."""
 
 
-def model_of(grid: int, *overrides: str) -> Model:
-    """The benchmark's model on a cube."""
-    return load(MODEL, overrides=[f"lattice.shape=[{grid}, {grid}, {grid}]", *overrides])
+def model_of(grid: int, *overrides: str, path: Path = MODEL, planes: int | None = None) -> Model:
+    """The benchmark's model on a cube, or on so many planes. Its trabeculae are 50 um thick, and
+    thinner on small lattices, which would not hold a period of them."""
+    shape = f"lattice.shape=[{grid}, {grid}, {planes or grid}]"
+    thickness = f"geometry.thickness={min(50.0, 10 * grid / 7):.6g} um"
+    return load(path, overrides=[shape, thickness, *overrides])
 
 
 def whole_step(setting: Setting) -> Iterator[Record]:
@@ -95,7 +99,7 @@ def of_grid(grid: int, seed: int, chunks: int = 10) -> Record:
     )
 
 
-def advance_timed(program, simulation: Simulation, chunks: int, steps: int = 8) -> Timing:
+def advance_timed(program: Any, simulation: Simulation, chunks: int, steps: int = 8) -> Timing:
     """The time of a step, over some chunks of a compiled program."""
     due = jnp.zeros((LONGEST_CHUNK, len(simulation.model.interventions)), bool)
     never = jnp.int32(2**30)

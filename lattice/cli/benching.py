@@ -63,8 +63,6 @@ def _compare(options: argparse.Namespace) -> int:
     from benchmarks.compare import compare, table
     from benchmarks.record import read_records
 
-    found = compare(
-        read_records(options.before), read_records(options.after), options.threshold
-    )
+    found = compare(read_records(options.before), read_records(options.after), options.threshold)
     print(table(found))
     return int(found.is_regression)

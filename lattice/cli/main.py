@@ -179,7 +179,9 @@ def _bench(sub: argparse.ArgumentParser) -> None:
         help="seed of sources, bone and cells; field-accuracy also draws its coefficients",
     )
     sub.add_argument("--species", type=int, default=6, metavar="N", help="cytokines of the kernels")
-    sub.add_argument("--peers", action="store_true", help="measure other programs in field-accuracy")
+    sub.add_argument(
+        "--peers", action="store_true", help="measure other programs in field-accuracy"
+    )
     actions = sub.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
     report = actions.add_parser("report", help="tables and plots of records")
     report.add_argument("records", type=Path, nargs="+", metavar="RECORDS.json")
