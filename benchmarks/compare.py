@@ -64,8 +64,9 @@ def compare(
     notes = [*version_notes(before, after), *unmatched_notes(old, new)]
     if not common:
         raise InputError(
-            "the two files have no measurement in common: case, method, size, precision and "
-            f"parameters have to be equal ({'; '.join(notes[:2])})"
+            "the two files have no measurement in common, whose case, method, size, precision and "
+            f"parameters are equal ({name_of(before[0])} / {name_of(after[0])}): measure both with "
+            "the same options"
         )
     changes = [c for key in common for c in changes_of(old[key], new[key], threshold)]
     return Comparison(changes, notes)
@@ -83,7 +84,9 @@ def require_one_machine(before: Sequence[Record], after: Sequence[Record]) -> No
 
 def version_notes(before: Sequence[Record], after: Sequence[Record]) -> list[str]:
     """Packages that changed between the two."""
-    old, new = ({k: v for r in records for k, v in r.versions.items()} for records in (before, after))
+    old, new = (
+        {k: v for r in records for k, v in r.versions.items()} for records in (before, after)
+    )
     return [
         f"{name} was {old.get(name)} and is {new.get(name)}"
         for name in sorted({*old, *new})
@@ -108,7 +111,7 @@ def changes_of(old: Record, new: Record, threshold: float) -> list[Change]:
     """The quantities that both have."""
     found = []
     if old.median_s and new.median_s:
-        verdict, why = judged_time(old, new, threshold)
+        verdict, why = judged_time(old, new, new.median_s / old.median_s, threshold)
         found.append(Change(name_of(new), "time (s)", old.median_s, new.median_s, verdict, why))
     for quantity, label in WITHOUT_SPREAD.items():
         a, b = getattr(old, quantity), getattr(new, quantity)
@@ -127,20 +130,19 @@ def beyond(ratio: float, threshold: float) -> str:
     return "better" if ratio < 1 / (1 + threshold) else "same"
 
 
-def judged_time(old: Record, new: Record, threshold: float) -> tuple[str, str]:
-    """The verdict on a median, and why where it is not that of the ratio alone."""
-    assert old.median_s and new.median_s
-    verdict = beyond(new.median_s / old.median_s, threshold)
+def judged_time(old: Record, new: Record, ratio: float, threshold: float) -> tuple[str, str]:
+    """The verdict on medians of this ratio, and why where it is not that of the ratio alone."""
+    verdict = beyond(ratio, threshold)
     if verdict == "same":
         return verdict, ""
-    notches = [notch(r) for r in (old, new)]
-    if None in notches:
+    before, after = notch(old), notch(new)
+    if before is None or after is None:
         return "not judged", f"fewer than {FEWEST} runs"
-    if abs(new.median_s - old.median_s) <= math.hypot(*(n or 0 for n in notches)):
+    if abs((new.median_s or 0) - (old.median_s or 0)) <= math.hypot(before, after):
         return "same", "within the spread"
     if old.copy_bytes_per_s and new.copy_bytes_per_s:
-        before, after = (r.median_s * r.copy_bytes_per_s for r in (old, new))
-        if beyond(after / before, threshold) != verdict:
+        in_copies = ratio * new.copy_bytes_per_s / old.copy_bytes_per_s
+        if beyond(in_copies, threshold) != verdict:
             return "same", "the copy changed as well"
     return verdict, ""
 
@@ -160,6 +162,7 @@ def table(found: Comparison) -> str:
         why = f" ({c.why})" if c.why else ""
         numbers = f"{c.before:.4g} -> {c.after:.4g} {ratio}"
         lines.append(f"{c.verdict + why:<32} {numbers:<34} {c.quantity:<10} {c.what}")
-    count = {v: sum(c.verdict == v for c in found.changes) for v in ("worse", "better", "same")}
+    verdicts = ("worse", "better", "same", "not judged")
+    count = {v: sum(c.verdict == v for c in found.changes) for v in verdicts}
     lines.append(", ".join(f"{n} {v}" for v, n in count.items()))
     return "\n".join(lines)

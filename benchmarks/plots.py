@@ -45,12 +45,13 @@ def headed(ax: Axes, title: str, x: str, y: str) -> None:
 
 
 def lines(ax: Axes, curves: dict[str, Sequence[tuple[float, float]]]) -> None:
-    """A line with markers for each curve, with a legend."""
+    """A line with markers for each curve, in the order of its points, with a legend."""
     for number, (label, points) in enumerate(curves.items()):
-        xs, ys = zip(*sorted(points), strict=True)
+        xs, ys = zip(*points, strict=True)
         colour = PALETTE[number % len(PALETTE)]
         marker = MARKERS[number % len(MARKERS)]
         ax.plot(xs, ys, marker=marker, color=colour, markersize=5, linewidth=1.2, label=label)
+    ax.tick_params(which="minor", labelsize=7, colors=INK, color=MUTED)
     ax.legend(fontsize=7, frameon=False)
 
 
@@ -74,7 +75,7 @@ def work_precision(records: Sequence[Record]) -> Figure | None:
     for ax, ((case, _, seed), found) in zip(axes, groups.items(), strict=True):
         curves = {
             name: [(r.seconds_per_simulated_day, r.error_l2) for r in part]
-            for name, part in grouped(found, _method_name).items()
+            for name, part in grouped(sorted(found, key=_step), _method_name).items()
         }
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -91,6 +92,11 @@ def work_precision(records: Sequence[Record]) -> Figure | None:
 def _method_name(record: Record) -> str:
     double = " (float64)" if record.precision == "float64" else ""
     return record.method + double
+
+
+def _step(record: Record) -> float:
+    """Minutes of a step: the order along a line, which noise in the times does not change."""
+    return record.parameters.get("step_minutes", 0.0)
 
 
 def copy_shares(records: Sequence[Record]) -> Figure | None:
@@ -146,6 +152,7 @@ def cells(records: Sequence[Record]) -> Figure | None:
         return None
     figure, axes = panels(len(sizes))
     for ax, found in zip(axes, sizes.values(), strict=True):
+        found.sort(key=lambda r: r.parameters["occupied"])
         curves = {
             name: [(100 * r.parameters["occupied"], 1e3 * (r.median_s or 0)) for r in part]
             for name, part in grouped(found, lambda r: r.method).items()
@@ -166,7 +173,8 @@ def sizes(records: Sequence[Record]) -> Figure | None:
         return None
     figure, (ax,) = panels(1)
     ax.set_xscale("log", base=2)
-    lines(ax, {"whole step": [(r.size[2], 1e9 * (r.median_s or 0) / r.voxels) for r in measured]})
+    points = sorted((r.size[2], 1e9 * (r.median_s or 0) / r.voxels) for r in measured)
+    lines(ax, {"whole step": points})
     ax.set_ylim(bottom=0)
     whole_ticks(ax, (r.size[2] for r in measured))
     headed(ax, "whole step by size", "voxels along each edge", "nanoseconds for a voxel and step")
@@ -181,6 +189,7 @@ def solver(records: Sequence[Record]) -> Figure | None:
         return None
     figure, axes = panels(len(groups))
     for ax, found in zip(axes, groups.values(), strict=True):
+        found.sort(key=lambda r: r.method)
         curves = {
             f"contrast {contrast:g}": [(int(r.method.split()[0]), r.error_l2) for r in part]
             for contrast, part in grouped(found, lambda r: r.parameters["contrast"]).items()

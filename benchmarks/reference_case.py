@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -48,7 +49,10 @@ def references(setting: Setting) -> Iterator[Record]:
 
 def large_references(setting: Setting) -> Iterator[Record]:
     """As `references`, on the lattice that is asked for: minutes from 64 voxels an edge on."""
-    yield from references_at(setting.grid, setting.drawn_from)
+    if setting.grid > SMALL:
+        yield from references_at(setting.grid, setting.drawn_from)
+    else:
+        print(f"field-reference serves up to {SMALL} voxels an edge", file=sys.stderr)
 
 
 def references_at(grid: int, seed: int) -> Iterator[Record]:

@@ -29,10 +29,10 @@ COLUMNS = {
 }
 
 LEGEND = (
-    "Median and inter-quartile range are over the runs of one process. MLUPS: million voxel updates "
-    "per second. Errors are relative, of the worst species. Share of copy: the bytes counted per "
-    "second over what a copy of as many bytes reached in the same process. Peak memory is that of "
-    "the process until then."
+    "Median and inter-quartile range are over the runs of one process. MLUPS: million voxel "
+    "updates per second. Errors are relative, of the worst species. Share of copy: the bytes "
+    "counted per second over what a copy of as many bytes reached in the same process. Peak "
+    "memory is that of the process until then."
 )
 
 
@@ -54,7 +54,7 @@ def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
     return [folder / name for name in texts] + list(drawn)
 
 
-def table_of(records: Sequence[Record]) -> tuple[list[str], list[list]]:
+def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str | float | None]]]:
     """Head and rows of one case: only columns in which something stands. Cells are texts or
     numbers."""
     used = {k: t for k, t in COLUMNS.items() if any(getattr(r, k) is not None for r in records)}
@@ -69,7 +69,12 @@ def table_of(records: Sequence[Record]) -> tuple[list[str], list[list]]:
     head += [*used.values(), *(k.replace("_", " ") for k in more)]
     rows = []
     for r in records:
-        row: list = [r.method, cube(r), r.precision, *(str(r.parameters.get(k, "–")) for k in varied)]
+        row: list = [
+            r.method,
+            cube(r),
+            r.precision,
+            *(str(r.parameters.get(k, "–")) for k in varied),
+        ]
         row += [getattr(r, k) for k in used] + [r.more.get(k) for k in more]
         rows.append(row)
     return head, rows
@@ -106,7 +111,7 @@ def html(records: Sequence[Record], drawn: dict[Path, str]) -> str:
         if fixed(found):
             page.paragraph(fixed(found), "note")
         head, rows = table_of(found)
-        page.table(head, [[c if isinstance(c, str) else number(c) for c in row] for row in rows])
+        page.table(head, [[_html_cell(c) for c in row] for row in rows])
     page.section("How to read the tables")
     page.paragraph(LEGEND, "note")
     page.add(Html('<p class="note">The same in text: <a href="report.md">report.md</a>.</p>'))
@@ -124,6 +129,10 @@ def markdown(records: Sequence[Record], drawn: dict[Path, str]) -> str:
         parts += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         parts += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in rows]
     return "\n".join(parts) + "\n"
+
+
+def _html_cell(value: str | float | None) -> str:
+    return value if isinstance(value, str) else number(None if value is None else float(value))
 
 
 def _cell(value: object) -> str:
