@@ -10,7 +10,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.measure import Setting, Timing, compiled, measured, timed
+from benchmarks.measure import Setting, Timing, compiled, cube, measured, timed
 from benchmarks.record import Record
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
@@ -84,7 +84,7 @@ def prepare(
             return step_exact(u, source, basis, diffusion, decay, dt, voxel=VOXEL)[0]
 
         return exact, build_basis((grid, grid, grid))
-    bone = random_bone(grid, seed) if contrast else np.zeros((grid,) * 3, np.uint8)
+    bone = random_bone(grid, seed) if contrast else np.zeros(cube(grid), np.uint8)
     in_bone = jnp.full(species, 1.0 if contrast is None else 1.0 / contrast, jnp.float32)
 
     def implicit(u, source, built):
@@ -139,7 +139,7 @@ def yardstick(
     return measured(
         case,
         scheme,
-        (grid,) * 3,
+        cube(grid),
         a_step,
         updates=grid**3,
         error_l2=l2,

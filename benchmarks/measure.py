@@ -20,6 +20,11 @@ from benchmarks.record import Record
 from lattice.io import provenance
 
 
+def cube(edge: int) -> tuple[int, int, int]:
+    """Voxels along z, y, x."""
+    return edge, edge, edge
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the command line asks of every case.
@@ -36,7 +41,7 @@ class Setting:
     @property
     def shape(self) -> tuple[int, int, int]:
         """A cube."""
-        return (self.grid,) * 3
+        return cube(self.grid)
 
     @property
     def drawn_from(self) -> int:

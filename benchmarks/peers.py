@@ -64,7 +64,7 @@ def scipy_cosines(problem: Problem) -> Iterator[Record]:
             push = dctn(source.astype(dtype), norm="ortho", workers=-1)
             for s, (decay, gain) in enumerate(factors[hours]):
                 modes[s] = modes[s] * decay + gain * push
-            fields = [idctn(m, norm="ortho", workers=-1) for m in modes]
+            fields = [np.asarray(idctn(m, norm="ortho", workers=-1)) for m in modes]
             seconds.append(time.perf_counter() - start)
             found.append(errors(np.stack(fields, axis=-1), truth))
         told = {"precision": np.dtype(dtype).name}

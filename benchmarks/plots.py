@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def headed(ax: Axes, title: str, x: str, y: str) -> None:
     ax.set_ylabel(y, fontsize=8)
 
 
-def lines(ax: Axes, curves: dict[str, Sequence[tuple[float, float]]]) -> None:
+def lines(ax: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """A line with markers for each curve, in the order of its points, with a legend."""
     for number, (label, points) in enumerate(curves.items()):
         xs, ys = zip(*points, strict=True)

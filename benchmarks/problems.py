@@ -82,7 +82,7 @@ def exact_course(diffusion, decay, windows) -> list[np.ndarray]:
         for s, (d, k) in enumerate(zip(diffusion, decay, strict=True)):
             rate = d / VOXEL**2 * laplace + k
             modes[s] = modes[s] * np.exp(-rate * hours) - np.expm1(-rate * hours) / rate * push
-        fields = [idctn(m, norm="ortho").astype(np.float32) for m in modes]
+        fields = [np.asarray(idctn(m, norm="ortho"), np.float32) for m in modes]
         found.append(np.stack(fields, axis=-1))
     return found
 

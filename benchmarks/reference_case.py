@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import reference
 from benchmarks.field_cases import DECAY, DIFFUSION, VOXEL, errors, random_bone
-from benchmarks.measure import Setting, measured
+from benchmarks.measure import Setting, cube, measured
 from benchmarks.record import Record
 from lattice.kernels.diffusion_implicit import step_implicit
 from lattice.kernels.multigrid_levels import build_hierarchy
@@ -102,7 +102,7 @@ def against_reference(
     return measured(
         "field-reference",
         scheme,
-        (grid,) * 3,
+        cube(grid),
         error_l2=max(l2 for l2, _ in found),
         error_linf=max(linf for _, linf in found),
         parameters={

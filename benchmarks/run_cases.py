@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import Setting, compiled, measured, timed
+from benchmarks.measure import Setting, compiled, cube, measured, timed
 from benchmarks.record import Record
 from benchmarks.whole_step import model_of
 from lattice import run
@@ -19,43 +18,49 @@ from lattice.inference.ensemble import sampled_course
 from lattice.inference.relaxation import relaxation
 from lattice.io.checkpoint import read_checkpoint, write_checkpoint
 from lattice.model import load
+from lattice.model.structure import Model
 
 DISH = Path(__file__).resolve().parents[1] / "configs" / "fits" / "efferocytosis" / "model.toml"
 
-LARGEST_RELAXED = 32
-"""Edge of the largest lattice whose gradient is taken here."""
+DISH_EDGE = 10
+"""Edge of its lattice here: ensembles and relaxations serve small pieces."""
 
-PARAMETERS = ("rule.die.rate", "rule.engulf.rate", "cytokine.c1.diffusion")
+PARAMETERS = ("rule.die.rate", "rule.engulf.rate", "cytokine.TGFb.diffusion")
+
+
+def dish() -> Model:
+    """The model that the example of a fit uses."""
+    return load(DISH, overrides=[f"lattice.shape={list(cube(DISH_EDGE))}"])
 
 
 def ensemble(setting: Setting) -> Iterator[Record]:
     """Many seeds of a small lattice in one program (vmap), by their number: what a fit asks for."""
-    model = load(DISH, overrides=["lattice.shape=[10, 10, 10]"])
-    steps, voxels = 48, math.prod(model.lattice.shape)
-    observed = model.states[1].name
+    model, steps = dish(), 48
     alone = None
     for count in (1, 8, 64):
         seeds = range(setting.drawn_from, setting.drawn_from + count)
         timing = timed(
-            lambda seeds=seeds: sampled_course(model, {}, [observed], [steps], list(seeds), None), 5
+            lambda seeds=seeds: sampled_course(
+                model, {}, ["osteoblast"], [steps], list(seeds), None
+            ),
+            5,
         )
         alone = alone or timing.median
         yield measured(
             "ensemble",
             f"vmap over {count}",
-            model.lattice.shape[::-1],
+            cube(DISH_EDGE),
             timing,
-            updates=voxels * steps * count,
+            updates=DISH_EDGE**3 * steps * count,
             parameters={"model": model.name, "steps": steps, "members": count},
             more={"speed_up_against_one": count * alone / timing.median},
         )
 
 
 def gradient(setting: Setting) -> Iterator[Record]:
-    """Twelve hours of the mean-field relaxation, and its derivative by three numbers backwards in
-    time; both with twelve iterations for each solve, as derivatives need them."""
-    edge, hours = min(setting.grid, LARGEST_RELAXED), 12.0
-    model = model_of(edge)
+    """A day of the mean-field relaxation, and its derivative by three numbers backwards in time;
+    both with twelve iterations for each solve, as derivatives need them."""
+    model, hours = dish(), 24.0
     function = relaxation(model, ["osteoblast"], [hours], seed=setting.drawn_from)
 
     def course(values):
@@ -72,19 +77,19 @@ def gradient(setting: Setting) -> Iterator[Record]:
         yield measured(
             "gradient",
             method,
-            (edge,) * 3,
+            cube(DISH_EDGE),
             timing,
-            updates=edge**3 * round(hours / model.time.step),
+            updates=DISH_EDGE**3 * round(hours / model.time.step),
             compile_s=compile_s,
-            bytes_per_voxel=memory.temp_size_in_bytes / edge**3,
-            parameters={"cytokines": len(model.cytokines), "hours": hours, "reading": "mean field"},
+            bytes_per_voxel=memory.temp_size_in_bytes / DISH_EDGE**3,
+            parameters={"model": model.name, "hours": hours, "reading": "mean field"},
             more={"ratio_to_forward": timing.median / forward},
         )
 
 
 def checkpoint(setting: Setting) -> Iterator[Record]:
     """A checkpoint of the whole step's state, written (with its sync to disk) and read (with the
-    verification of every checksum); beside a copy of as many bytes."""
+    verification of every checksum)."""
     model = model_of(setting.grid)
     simulation = Simulation(model, setting.drawn_from, run.bone_of(model, setting.drawn_from))
     simulation.advance(1)
@@ -106,7 +111,6 @@ def checkpoint(setting: Setting) -> Iterator[Record]:
                 method,
                 setting.shape,
                 timing,
-                moved=held,
                 parameters={"cytokines": len(model.cytokines), "seed": setting.drawn_from},
                 more={
                     "gb_per_s": 1e-9 * held / timing.median,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measure import Setting, Timing, measured
+from benchmarks.measure import Setting, Timing, cube, measured
 from benchmarks.record import Record
 from lattice import run
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation, program_of
@@ -82,7 +82,7 @@ def of_grid(grid: int, seed: int, chunks: int = 10) -> Record:
     return measured(
         "whole-step",
         model.solver.scheme,
-        (grid,) * 3,
+        cube(grid),
         timing,
         moved=2 * state_bytes,
         updates=voxels,
@@ -131,7 +131,7 @@ def memory(setting: Setting) -> Iterator[Record]:
         yield measured(
             "memory",
             "compiler's account",
-            (grid,) * 3,
+            cube(grid),
             compile_s=compile_s,
             bytes_per_voxel=(state + work) / voxels,
             parameters={"cytokines": len(model.cytokines)},
@@ -173,7 +173,7 @@ def output_share(grid: int = 64, seed: int = 0, days: int = 4) -> Record:
     return measured(
         "output",
         "background thread",
-        (grid,) * 3,
+        cube(grid),
         written,
         seconds_per_simulated_day=written.median / days,
         parameters={"days": days, "series": "1 h", "snapshots": "1 day", "seed": seed},
