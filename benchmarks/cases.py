@@ -2,99 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import jax
-import jax.numpy as jnp
+from benchmarks import (
+    accuracy,
+    cell_cases,
+    field_cases,
+    kernel_cases,
+    process_cases,
+    reference_case,
+    run_cases,
+    whole_step,
+)
+from benchmarks.measure import Setting
+from benchmarks.record import Record
 
-from benchmarks.field_cases import yardstick
-from benchmarks.record import record, seconds
-from benchmarks.reference_case import against_reference
-from benchmarks.whole_step import output_share, whole_step
-from lattice.kernels.random_bits import stream_key, voxel_uniform
+CASES: dict[str, Callable[[Setting], Iterator[Record]]] = {
+    "copy": kernel_cases.copy,
+    "random": kernel_cases.random_numbers,
+    "stencil": kernel_cases.stencil,
+    "sweep": kernel_cases.sweep,
+    "solve": kernel_cases.solve,
+    "field": field_cases.constant,
+    "field-bone": field_cases.in_bone,
+    "field-reference": reference_case.references,
+    "field-reference-large": reference_case.large_references,
+    "field-accuracy": accuracy.accuracy,
+    "field-accuracy-bone": accuracy.accuracy_with_bone,
+    "cells": cell_cases.cells,
+    "whole-step": whole_step.whole_step,
+    "whole-step-sizes": whole_step.whole_step_sizes,
+    "memory": whole_step.memory,
+    "output": whole_step.output,
+    "checkpoint": run_cases.checkpoint,
+    "ensemble": run_cases.ensemble,
+    "gradient": run_cases.gradient,
+    "start-up": process_cases.start_up,
+    "scaling": process_cases.scaling,
+}
 
-
-def copy(grid: int, seed: int) -> list[dict]:
-    """The yardstick of all others: read and write of six float32 for each voxel."""
-    del seed
-    values = grid**3 * 6
-    source = jnp.zeros(values, jnp.float32)
-    copied = jax.jit(lambda a: a + 1)
-    median, spread = seconds(lambda: copied(source), 20)
-    return [
-        record(
-            case="copy",
-            parameters={"grid": grid, "species": 6},
-            method="XLA",
-            median_s=median,
-            iqr_s=spread,
-            bytes_counted=8 * values,
-            copy_fraction=1.0,
-            gigabytes_per_s=8e-9 * values / median,
-        )
-    ]
-
-
-def random_numbers(grid: int, seed: int) -> list[dict]:
-    """One uniform number for each voxel."""
-    index = jnp.arange(grid**3, dtype=jnp.uint32)
-    draw = jax.jit(lambda i: voxel_uniform(stream_key(seed, "bench"), i, 1, 0))
-    median, spread = seconds(lambda: draw(index), 20)
-    return [
-        record(
-            case="random",
-            parameters={"grid": grid, "seed": seed},
-            method="threefry2x32-13",
-            median_s=median,
-            iqr_s=spread,
-            mlups=grid**3 / median / 1e6,
-        )
-    ]
-
-
-def fields(contrast: float | None) -> Callable[[int, int], list[dict]]:
-    """The field solver's yardstick, in constant coefficients or with bone."""
-    methods = ("exact", "auto") if contrast is None else ("auto",)
-
-    def case(grid: int, seed: int) -> list[dict]:
-        return [
-            record(**yardstick(grid=grid, seed=seed, contrast=contrast, scheme=method))
-            for method in methods
-        ]
-
-    return case
-
-
-def references(grid: int, seed: int) -> list[dict]:
-    """The field solver with bone against a reference of its own, for both places of sources."""
-    return [record(**against_reference(grid, seed, where)) for where in ("marrow", "everywhere")]
-
-
-CASES: dict[str, Callable[[int, int], list[dict]]] = {
-    "copy": copy,
-    "random": random_numbers,
-    "field": fields(None),
-    "field-bone": fields(100.0),
-    "field-reference": lambda grid, seed: references(min(grid, 48), seed),
-    "field-reference-large": lambda grid, seed: references(grid, seed),
-    "whole-step": lambda grid, seed: [whole_step(grid, seed)],
-    "output": lambda grid, seed: [output_share(grid // 2, seed)],
+SHOWN = {
+    "median_s": "{:.4g} s",
+    "iqr_s": "+- {:.2g}",
+    "error_l2": "L2 {:.2e}",
+    "error_linf": "Linf {:.2e}",
+    "seconds_per_simulated_day": "{:.3g} s/simulated day",
+    "mlups": "{:.4g} MLUPS",
+    "copy_share": "{:.2f} of copy",
+    "compile_s": "compile {:.1f} s",
+    "bytes_per_voxel": "{:.0f} B/voxel",
 }
 
 
-def summary(result: dict) -> str:
+def summary(record: Record) -> str:
     """One line about a record."""
-    shown = {
-        "median_s": "{:.4g} s",
-        "iqr_s": "+- {:.2g}",
-        "error_l2": "L2 {:.2e}",
-        "error_linf": "Linf {:.2e}",
-        "seconds_per_simulated_day": "{:.3g} s/simulated day",
-        "mlups": "{:.4g} MLUPS",
-        "copy_fraction": "{:.2f} of copy",
-        "compile_s": "compile {:.1f} s",
-        "bytes_per_voxel": "{:.0f} B/voxel",
-        "overhead": "overhead {:+.1%}",
-    }
-    parts = [text.format(result[key]) for key, text in shown.items() if result.get(key) is not None]
-    return f"{result['case']:<12}{result['method'] or '':<18}" + ", ".join(parts)
+    parts = [t.format(v) for k, t in SHOWN.items() if (v := getattr(record, k)) is not None]
+    parts += [f"{k} {v:.4g}" for k, v in record.more.items() if isinstance(v, int | float)]
+    size = "x".join(str(n) for n in record.size)
+    told = {k: v for k, v in record.parameters.items() if k in VARIED}
+    what = " ".join([record.method, *(f"{k}={v:g}" for k, v in told.items() if v is not None)])
+    return f"{record.case:<19} {size:<12} {what:<32} " + ", ".join(parts)
+
+
+VARIED = ("contrast", "step_minutes", "occupied", "devices")
+"""Parameters that vary within a case."""

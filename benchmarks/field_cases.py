@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,15 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.measure import Setting, Timing, compiled, cube, measured, timed
+from benchmarks.record import Record
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
 from lattice.kernels.multigrid_levels import build_hierarchy
 
 VOXEL = 10.0  # um
 DIFFUSION = np.array([100.0, 63.0, 40.0, 25.0, 16.0, 10.0]) * 3600  # um^2/hour
+SPECIES = len(DIFFUSION)
 DECAY = np.log(2) * 60 / np.array([10.0, 360.0, 20.0, 180.0, 40.0, 90.0])  # 1/hour
 
 
@@ -52,27 +55,24 @@ def errors(u: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     return float(l2.max()), float((np.abs(difference).max(0) / np.abs(truth).max(0)).max())
 
 
-def advance(step, source, steps: int):
-    """A compiled function of u that makes `steps` steps."""
+def advance(step, steps: int):
+    """A function of u, source and what is prepared that makes `steps` steps."""
 
     def run(u, source, prepared):
         return jax.lax.fori_loop(0, steps, lambda _, u: step(u, source, prepared), u)
 
-    return jax.jit(run)
+    return run
 
 
-def timed(function, *arguments, repeats: int) -> tuple[jax.Array, list[float]]:
-    """The result and the seconds of each of several runs, after one that is not counted."""
-    result = jax.block_until_ready(function(*arguments))
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = jax.block_until_ready(function(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return result, seconds
-
-
-def prepare(grid: int, species: int, seed: int, contrast: float | None, scheme: str, dt: float):
+def prepare(
+    grid: int,
+    species: int,
+    seed: int,
+    contrast: float | None,
+    scheme: str,
+    dt: float,
+    iterations: int | None = None,
+):
     """A step function and what it reads besides u and source."""
     diffusion = jnp.asarray(DIFFUSION[:species], jnp.float32)
     decay = jnp.asarray(DECAY[:species], jnp.float32)
@@ -84,72 +84,74 @@ def prepare(grid: int, species: int, seed: int, contrast: float | None, scheme: 
             return step_exact(u, source, basis, diffusion, decay, dt, voxel=VOXEL)[0]
 
         return exact, build_basis((grid, grid, grid))
-    bone = random_bone(grid, seed) if contrast else np.zeros((grid,) * 3, np.uint8)
+    bone = random_bone(grid, seed) if contrast else np.zeros(cube(grid), np.uint8)
     in_bone = jnp.full(species, 1.0 if contrast is None else 1.0 / contrast, jnp.float32)
 
     def implicit(u, source, built):
         return step_implicit(
-            u, source, None, built, diffusion, decay, dt, voxel=VOXEL, scheme=scheme
-        )[0]
+            u, source, None, built, diffusion, decay, dt, voxel=VOXEL, scheme=scheme,
+            iterations=iterations,
+        )[0]  # fmt: skip
 
     return implicit, jax.jit(build_hierarchy)(jnp.asarray(bone), in_bone)
 
 
+def constant(setting: Setting) -> Iterator[Record]:
+    """Coefficients that are the same everywhere; the reference is exact, mode by mode."""
+    for scheme in ("exact", "auto"):
+        yield yardstick("field", setting.grid, setting.drawn_from, scheme)
+
+
+def in_bone(setting: Setting) -> Iterator[Record]:
+    """Diffusion a hundred times slower in bone; the reference is the same model at a sixteenth of
+    the step (two poles, six iterations)."""
+    yield yardstick("field-bone", setting.grid, setting.drawn_from, "auto", contrast=100.0)
+
+
 def yardstick(
-    grid: int = 128,
-    species: int = 6,
-    seed: int = 0,
+    case: str,
+    grid: int,
+    seed: int,
+    scheme: str,
+    *,
     contrast: float | None = None,
     hours: float = 24.0,
     step_minutes: float = 30.0,
-    scheme: str = "auto",
-    repeats: int = 3,
-) -> dict:
-    """Constant sources in 1 % of the voxels, switched on in an empty no-flux domain.
-
-    Without contrast the reference is exact in time, mode by mode in float64. With contrast it is
-    the same model at a sixteenth of the step (two poles, six iterations), at the same size.
-    Returns a record: relative errors of the worst species at the end, seconds for a simulated
-    day, and the time of a step in copies of the fields measured beside it.
-    """
-    steps = round(hours * 60 / step_minutes)
-    dt = step_minutes / 60
-    step, prepared = prepare(grid, species, seed, contrast, scheme, dt)
+) -> Record:
+    """Constant sources in 1 % of the voxels, switched on in an empty no-flux domain: the relative
+    errors of the worst of six species at the end, and the seconds for a simulated day."""
+    steps, dt = round(hours * 60 / step_minutes), step_minutes / 60
+    step, prepared = prepare(grid, SPECIES, seed, contrast, scheme, dt)
     marks = random_sources(grid, seed)
-    source = jnp.asarray(np.repeat(marks[..., None], species, axis=-1))
+    source = jnp.asarray(np.repeat(marks[..., None], SPECIES, axis=-1))
     zero = jnp.zeros_like(source)
-    run = advance(step, source, steps)
-    begin = time.perf_counter()
-    compiled = run.lower(zero, source, prepared).compile()
-    compile_s = time.perf_counter() - begin
-    memory = compiled.memory_analysis()
+    program, compile_s = compiled(advance(step, steps), zero, source, prepared)
+    memory = program.memory_analysis()
     assert memory is not None
-    u, seconds = timed(compiled, zero, source, prepared, repeats=repeats)
-    _, copies = timed(jax.jit(lambda a: a + 1), source, repeats=9)
+    day = timed(lambda: program(zero, source, prepared), 3)
+    a_step = Timing(day.median / steps, day.iqr / steps, day.repeats)
     if contrast is None:
-        truth = exact_modes(marks, hours, species)
+        truth = exact_modes(marks, hours, SPECIES)
     else:
-        fine, _ = prepare(grid, species, seed, contrast, "two_poles", dt / 16)
-        truth = np.asarray(advance(fine, source, steps * 16)(zero, source, prepared), np.float64)
-    l2, linf = errors(np.asarray(u), truth)
-    a_step = float(np.median(seconds)) / steps
-    return {
-        "case": "yardstick",
-        "parameters": {
-            "grid": grid,
-            "species": species,
+        fine, _ = prepare(grid, SPECIES, seed, contrast, "two_poles", dt / 16, iterations=6)
+        truth = np.asarray(jax.jit(advance(fine, steps * 16))(zero, source, prepared), np.float64)
+    l2, linf = errors(np.asarray(program(zero, source, prepared)), truth)
+    return measured(
+        case,
+        scheme,
+        cube(grid),
+        a_step,
+        updates=grid**3,
+        error_l2=l2,
+        error_linf=linf,
+        seconds_per_simulated_day=a_step.median * 24 / dt,
+        compile_s=compile_s,
+        bytes_per_voxel=(memory.temp_size_in_bytes + memory.output_size_in_bytes) / grid**3,
+        parameters={
+            "species": SPECIES,
             "seed": seed,
             "contrast": contrast,
             "hours": hours,
             "step_minutes": step_minutes,
         },
-        "method": scheme,
-        "error_l2": l2,
-        "error_linf": linf,
-        "seconds_per_simulated_day": a_step * 24 / dt,
-        "median_s": a_step,
-        "mlups": grid**3 * species / a_step / 1e6,
-        "copies": a_step / float(np.median(copies)),
-        "compile_s": compile_s,
-        "bytes_per_voxel": (memory.temp_size_in_bytes + memory.output_size_in_bytes) / grid**3,
-    }
+    )

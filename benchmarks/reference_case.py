@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ import numpy as np
 
 from benchmarks import reference
 from benchmarks.field_cases import DECAY, DIFFUSION, VOXEL, errors, random_bone
+from benchmarks.measure import Setting, cube, measured
+from benchmarks.record import Record
 from lattice.kernels.diffusion_implicit import step_implicit
 from lattice.kernels.multigrid_levels import build_hierarchy
 
@@ -34,6 +38,29 @@ def switching_sources(bone: np.ndarray, where: str, count: int, seed: int) -> li
     return [source.reshape(bone.shape) for source in found]
 
 
+SMALL = 48
+"""The reference takes a minute there; its time grows with the fifth power of the edge."""
+
+
+def references(setting: Setting) -> Iterator[Record]:
+    """For both places of sources, on a lattice that is large enough to tell."""
+    yield from references_at(min(setting.grid, SMALL), setting.drawn_from)
+
+
+def large_references(setting: Setting) -> Iterator[Record]:
+    """As `references`, on the lattice that is asked for: minutes from 64 voxels an edge on."""
+    if setting.grid > SMALL:
+        yield from references_at(setting.grid, setting.drawn_from)
+    else:
+        print(f"field-reference serves up to {SMALL} voxels an edge", file=sys.stderr)
+
+
+def references_at(grid: int, seed: int) -> Iterator[Record]:
+    """For both places of sources."""
+    for where in SCHEMES:
+        yield against_reference(grid, seed, where)
+
+
 def against_reference(
     grid: int,
     seed: int = 0,
@@ -43,7 +70,7 @@ def against_reference(
     outputs: int = 3,
     spin_up_hours: float = 4.0,
     step_minutes: float = 30.0,
-) -> dict:
+) -> Record:
     """Steps with sources that switch at each of them, from the field that constant sources have
     made in an empty domain. The errors are those of the worst species at the worst output."""
     diffusion, decay, dt = DIFFUSION[:species], DECAY[:species], step_minutes / 60
@@ -72,10 +99,13 @@ def against_reference(
     for source, exact in zip(sources[1:], truth[1:], strict=True):
         u = step(u, jnp.asarray(source, jnp.float32), hierarchy, *numbers)
         found.append(errors(np.asarray(u), exact))
-    return {
-        "case": "field-reference",
-        "parameters": {
-            "grid": grid,
+    return measured(
+        "field-reference",
+        scheme,
+        cube(grid),
+        error_l2=max(l2 for l2, _ in found),
+        error_linf=max(linf for _, linf in found),
+        parameters={
             "species": species,
             "seed": seed,
             "contrast": contrast,
@@ -84,12 +114,10 @@ def against_reference(
             "step_minutes": step_minutes,
             "outputs": outputs,
         },
-        "method": scheme,
-        "error_l2": max(l2 for l2, _ in found),
-        "error_linf": max(linf for _, linf in found),
-        "error_l2_by_output": [l2 for l2, _ in found],
-        "error_linf_by_output": [linf for _, linf in found],
-        "reference": "Chebyshev expansion, float64",
-        "reference_bound": bound,
-        "reference_s": reference_s,
-    }
+        more={
+            "error_l2_by_output": [l2 for l2, _ in found],
+            "error_linf_by_output": [linf for _, linf in found],
+            "reference_bound": bound,
+            "reference_s": reference_s,
+        },
+    )

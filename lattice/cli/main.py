@@ -193,7 +193,32 @@ def _bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     sub.add_argument("--grid", type=int, default=128, metavar="N", help="voxels along each edge")
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sources and cells")
+    sub.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of sources, bone and cells; field-accuracy also draws its coefficients",
+    )
+    sub.add_argument("--species", type=int, default=6, metavar="N", help="cytokines of the kernels")
+    sub.add_argument(
+        "--peers", action="store_true", help="measure other programs in field-accuracy"
+    )
+    actions = sub.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
+    report = actions.add_parser("report", help="tables and plots of records")
+    report.add_argument("records", type=Path, nargs="+", metavar="RECORDS.json")
+    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    compare = actions.add_parser(
+        "compare", help="tell changes from noise; exit code 1 if something became worse"
+    )
+    compare.add_argument("before", type=Path, metavar="A.json")
+    compare.add_argument("after", type=Path, metavar="B.json")
+    compare.add_argument(
+        "--threshold",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="smallest change that counts (default: 0.1, a tenth)",
+    )
 
 
 _ARGUMENTS = {

@@ -1,0 +1,145 @@
+"""How cases measure: settings, repeated timing, the copy beside it, and what a record tells."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.record import Record
+from lattice.io import provenance
+
+
+def cube(edge: int) -> tuple[int, int, int]:
+    """Voxels along z, y, x."""
+    return edge, edge, edge
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the command line asks of every case.
+
+    Without a seed the yardstick has its own diffusivities and half-lives, and sources and cells
+    are those of seed 0; with one, it decides all of them.
+    """
+
+    grid: int = 128
+    seed: int | None = None
+    species: int = 6
+    peers: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """A cube."""
+        return cube(self.grid)
+
+    @property
+    def drawn_from(self) -> int:
+        """The seed of sources, bone and cells."""
+        return self.seed or 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median and inter-quartile range of some executions, in seconds."""
+
+    median: float
+    iqr: float
+    repeats: int
+
+    @classmethod
+    def of(cls, seconds: list[float], units: int = 1) -> Timing:
+        """Of measured times, each of which was for so many units."""
+        low, median, high = np.percentile(np.array(seconds) / units, (25, 50, 75))
+        return cls(float(median), float(high - low), len(seconds))
+
+
+def timed(function: Callable[[], Any], repeats: int = 10) -> Timing:
+    """The time of `function()`, after one call that is not counted."""
+    jax.block_until_ready(function())
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        seconds.append(time.perf_counter() - start)
+    return Timing.of(seconds)
+
+
+def compiled(function: Callable, *arguments: Any) -> tuple[Any, float]:
+    """The compiled program of a function, and the seconds that compiling it took."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, time.perf_counter() - start
+
+
+def copy_bandwidth(moved: int) -> float:
+    """Bytes per second, read and written, of a copy that moves as many bytes in this process."""
+    source = jnp.zeros(max(1, moved // 8), jnp.float32)
+    copied = jax.jit(lambda a: a + 1)
+    return 8 * source.size / timed(lambda: copied(source), 20).median
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def measured(
+    case: str,
+    method: str,
+    size: tuple[int, int, int],
+    timing: Timing | None = None,
+    *,
+    moved: int | None = None,
+    updates: int | None = None,
+    **told: Any,
+) -> Record:
+    """A record of this process. `moved` bytes have to be read and written in the time that was
+    measured: they are compared with a copy. `updates` is the number of voxel updates in it."""
+    record = Record(case, method, size, peak_bytes=peak_bytes(), **told, **_origin())
+    if timing is None:
+        return record
+    record = replace(record, median_s=timing.median, iqr_s=timing.iqr, repeats=timing.repeats)
+    if updates is not None:
+        record = replace(record, mlups=updates / timing.median / 1e6)
+    if moved is None:
+        return record
+    bandwidth = copy_bandwidth(moved)
+    share = moved / timing.median / bandwidth
+    return replace(record, bytes_counted=moved, copy_bytes_per_s=bandwidth, copy_share=share)
+
+
+@cache
+def _origin() -> dict[str, Any]:
+    """Machine, versions and code."""
+    about = provenance.collect(jax.devices()[0].device_kind, jax.device_count())
+    device = f"{about['device_kind']} x {about['device_count']}"
+    return {
+        "machine": ", ".join(filter(None, [str(about["machine"]), processor(), device])),
+        "versions": about["versions"],
+        "commit": about["commit"],
+        "dirty": about["dirty"],
+        "utc": about["utc"],
+    }
+
+
+def processor() -> str:
+    """The name that the processor gives itself; empty where nobody tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
