@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -11,8 +12,10 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from lattice.cli.planning import bytes_in, size
+from lattice.cli.planning import bytes_in, sampled, size
+from lattice.engine.declare import bytes_per_voxel
 from lattice.engine.footprint import Footprint, fewest_devices, received, sharings
+from lattice.model import load
 from lattice.model.errors import InputError
 from tests.cli.tiny import ROOT, environment, run_command, write_model
 from tests.conftest import HEAD, TISSUE
@@ -86,6 +89,16 @@ def test_sizes_of_memory():
     for wrong in ("80", "0 GB", "-1 GB", "80 Gb", "iB"):
         with pytest.raises(InputError, match="80 GB"):
             bytes_in(wrong)
+
+
+def test_the_checkpoint_is_as_large_as_one_of_a_run(tmp_path):
+    config = write_model(tmp_path, ("[8, 8, 8]", "[40, 40, 40]"))
+    done = run_command("run", config, "--out", tmp_path / "run", "--until", "1 h", "--quiet")
+    assert done.returncode == 0, done.stderr
+    written = sorted((tmp_path / "run" / "checkpoints").glob("*.h5"))[-1].stat().st_size
+    model = load(config)
+    raw = bytes_per_voxel(model) * math.prod(model.lattice.shape)
+    assert written <= sampled(model).stored * raw <= 1.5 * written
 
 
 def test_check_prints_the_plan_and_refuses_what_cannot_be_shared(tmp_path):
