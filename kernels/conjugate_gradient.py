@@ -109,15 +109,18 @@ def solve(
         else:
             # Not before the cycle is done, which needs most memory: the first part of u is a
             # multiple of the direction, and two iterations then never hold both.
-            u = advanced(u, step, direction, true & always(new))
-            direction = add(z, ratio(new, old), direction)
+            previous = direction
+            direction = add(z, ratio(new, old), previous)
+            u = advanced(u, step, previous, true & always(direction))
         image = apply(direction)
         step = ratio(new, dot(direction, image))
         if iteration + 1 < iterations:
             r = add(r, -step, image)
         old = new
     residual = looked_at(start, lambda: r - jnp.tile(step, width) * image, look, grid)
-    return advanced(u, step, direction, true), residual
+    # Not before r and its image are done with.
+    done = true if residual is None else true & always(residual.left)
+    return advanced(u, step, direction, done), residual
 
 
 def solve_in_loop(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import jax
@@ -199,10 +200,14 @@ def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
     """The chunk of a model, traced from the shapes of the state alone: tells memory, traffic and
     cost of lattices that nobody has filled.
 
-    Takes numbers, state, due steps, number of steps and cadence of the series. `capacity` is the
-    length of the lists of active voxels on each device."""
-    plan = plan_of(model, devices.region_of(model, mesh), capacity)
-    layout = devices.partition(model)
+    Takes the values of the numbers, the state, due steps, the number of steps and the cadence of
+    the series. `capacity` is the length of the lists of active voxels on each device."""
+    plan, numbers = plan_of(model, devices.region_of(model, mesh), capacity), numbers_of(model)
+    layout, whole = devices.partition(model), PartitionSpec()
+
+    def run(values, state, due, count, every):
+        given = replace(numbers, values=values)
+        return advance(plan, given, state, due, count, every, watched=True)
 
     def shaped(spec: FieldSpec) -> jax.ShapeDtypeStruct:
         where = None if mesh is None else NamedSharding(mesh, layout[spec.name])
@@ -211,7 +216,9 @@ def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
     state = {spec.name: shaped(spec) for spec in declare(model)}
     due = jax.ShapeDtypeStruct((LONGEST_CHUNK, len(model.interventions)), bool)
     one = jax.ShapeDtypeStruct((), jnp.int32)
-    return _compiled(plan, mesh, True).trace(numbers_of(model), state, due, one, one)
+    inputs, outputs = (whole, layout, whole, whole, whole), (layout, whole, whole)
+    program = jax.jit(devices.on_slabs(run, mesh, inputs, outputs), donate_argnums=1)
+    return program.trace(numbers.values, state, due, one, one)
 
 
 @lru_cache(maxsize=32)

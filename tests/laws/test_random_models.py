@@ -12,11 +12,16 @@ from lattice.model import loads
 from tests.cli.tiny import ROOT, environment
 from tests.laws.random_models import RandomModel
 
+# The few of the quick tests are compiled without the expensive passes.
+QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-@pytest.mark.parametrize("examples", [4, pytest.param(200, marks=pytest.mark.full)])
-def test_laws_hold_for_random_models(examples):
+
+@pytest.mark.parametrize(
+    ("examples", "more"), [(3, QUICK), pytest.param(200, "", marks=pytest.mark.full)]
+)
+def test_laws_hold_for_random_models(examples, more):
     command = [sys.executable, "-m", "tests.laws.random_laws", str(examples)]
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4" + more}
     done = subprocess.run(
         command, cwd=ROOT, env={**environment(), **flags}, capture_output=True, text=True
     )
