@@ -21,10 +21,8 @@ def test_the_fit_of_homeostasis_is_read():
     model = problem.conditions[0].model
     labels = {p.name: p.label for p in model.parameters}
     assert {labels[p.name] for p in problem.parameters} == {"fitted"}
-    rates = {
-        n for n, label in labels.items() if label == "fitted" and n.endswith((".rate", "lays"))
-    }
-    assert set(problem.names) == rates
+    fitted = {name for name, label in labels.items() if label == "fitted"}
+    assert set(problem.names) == {n for n in fitted if n.endswith((".rate", ".lays"))}
     for parameter, (mean, sd) in zip(
         problem.parameters, [p.prior for p in problem.parameters], strict=True
     ):
