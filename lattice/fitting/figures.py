@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from lattice.analysis.style import INK, MUTED, PALETTE, new_figure, save_png
 from lattice.fitting.conduct import Result
@@ -31,19 +32,16 @@ def draw_data(result: Result, path: Path) -> Path:
             places.sort(key=lambda i: problem.data[i].hours)
             days = np.array([problem.data[i].hours / 24 for i in places])
             back = np.exp if observable.log else np.asarray
-            name = condition.name or "model"
+            name = f"{condition.name}, " if condition.name else ""
             color = PALETTE[c % len(PALETTE)]
             low, high = back(mean[places] - sd[places]), back(mean[places] + sd[places])
-            axes.fill_between(days, low, high, color=color, alpha=0.2, linewidth=0)
-            axes.plot(days, back(mean[places]), color=color, label=f"{name}, sampled model")
+            _draw_course(axes, days, back(mean[places]), low, high, color, f"{name}sampled model")
             centre = problem.measured[places]
             bars = [
                 back(centre) - back(centre - noise[places]),
                 back(centre + noise[places]) - back(centre),
             ]
-            axes.errorbar(
-                days, back(centre), bars, fmt="o", color=color, ms=4, label=f"{name}, data"
-            )
+            axes.errorbar(days, back(centre), bars, fmt="o", color=color, ms=4, label=f"{name}data")
         axes.set_xlabel("time (days)")
         axes.set_ylabel(
             f"{observable.name} ({observable.unit})" if observable.unit else observable.name
@@ -53,6 +51,17 @@ def draw_data(result: Result, path: Path) -> Path:
         if index == 0:
             axes.legend(fontsize=7, frameon=False)
     return save_png(figure, path)
+
+
+def _draw_course(axes: Axes, days, mean, low, high, color: str, label: str) -> None:
+    """The sampled model over time; beside the datum where there is one time alone."""
+    if len(days) > 1:
+        axes.fill_between(days, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(days, mean, color=color, label=label)
+        return
+    bars = [mean - low, high - mean]
+    axes.errorbar(days + 0.3, mean, bars, fmt="s", color=color, mfc="white", ms=5, label=label)
+    axes.set_xlim(days[0] - 1, days[0] + 1)
 
 
 def draw_path(result: Result, path: Path) -> Path:

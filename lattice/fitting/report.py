@@ -37,9 +37,9 @@ def write_report(result: Result, folder: Path) -> Path:
     page.section("Data and sampled model")
     page.picture(
         figures.draw_data(result, folder / "data.png"),
-        f"Points: data with one standard deviation. Lines and bands: mean and standard deviation "
-        f"of {len(result.sampled)} runs of the sampled model at the estimate, whose seeds took no "
-        "part in the search.",
+        f"Points: data with one standard deviation. Lines and bands (squares, where there is one "
+        f"time): mean and standard deviation of {len(result.sampled)} runs of the sampled "
+        "model at the estimate, whose seeds took no part in the search.",
     )
     page.section("The search")
     page.picture(

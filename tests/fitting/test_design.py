@@ -205,6 +205,15 @@ def test_what_does_nothing_is_refused(tmp_path):
         design_treatment(load_design(written(tmp_path, late)), tmp_path / "out")
 
 
+@pytest.mark.parametrize("path", [DISH, DISH.with_name("bone.toml")], ids=lambda p: p.stem)
+def test_designs_that_are_shipped_are_read(path):
+    design = load_design(path)
+    assert design.timing.tolist() == [False, True, True]
+    model, bare = (p.conditions[0].model for p in (design.problem, design.untreated))
+    assert all(bare.values[n] == 0 for n in bare.values if n.endswith("kill.fraction"))
+    assert not [p.name for p in model.parameters if p.written != "(default)" and not p.label]
+
+
 def test_levels_of_the_grid_are_whole_steps_within_bounds(designed):
     design, *_ = designed
     points = np.array(grid_of(replace(design, grid=5)))

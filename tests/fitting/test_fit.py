@@ -159,6 +159,24 @@ def test_what_the_data_do_not_tell_is_said(fitted, dish):
     assert known.eigenvalues[0] < 1e-6 * known.eigenvalues[-1]
 
 
+def test_a_cross_check_is_judged_by_the_seeds_of_the_estimate(fitted, dish, monkeypatch, tmp_path):
+    import lattice.fitting.conduct as conducting
+
+    result, folder = fitted
+    monkeypatch.setattr(conducting, "cross_check", lambda *_: (result.fitted.u, 10))
+    settings = replace(result.problem.settings, cross_check="cma")
+    problem = replace(result.problem, settings=settings)
+    again = conduct(problem, folder, surrogate=dish.surrogate)
+    assert again.crossed.chi2 == pytest.approx(result.chi2)
+    away = replace(again.crossed, u=result.fitted.u + 2 * result.information.errors)
+    again = replace(again, crossed=away)
+    told = summary(again)["cross_check"]
+    assert told["rms_errors_away"] == pytest.approx(2)
+    assert told["sampled_runs_of_each_condition"] == 10 * settings.runs
+    assert told["parameters"][2]["estimate"] > summary(again)["parameters"][2]["estimate"]
+    assert "80 runs of each condition, the search 48" in write_report(again, tmp_path).read_text()
+
+
 class Bowl(SampleStore):
     """Sampled runs of a model whose data are the parameters themselves, and noise."""
 

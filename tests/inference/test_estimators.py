@@ -10,6 +10,7 @@ import pytest
 import lattice
 from lattice.engine import mean_field
 from lattice.engine.devices import region_of
+from lattice.engine.flux import _hill, shares
 from lattice.engine.numbers import numbers_of
 from lattice.engine.simulation import Simulation
 from lattice.engine.step import plan_of
@@ -175,3 +176,14 @@ def test_impossible_draws_have_finite_derivatives():
     impossible = jnp.array([[1.0], [0.0]])
     slope = jax.grad(lambda f: jnp.sum(log_probability(f, impossible)))(jnp.zeros((2, 1)))
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-30, 1e-20, 1e-13, 1e-3])
+def test_next_to_nothing_derivatives_are_those_of_the_formula(x):
+    """Quotients whose denominators vanish when squared: a hill, and shares of a faint hazard."""
+    slope = jax.grad(lambda c: _hill(c, jnp.float32(0.1), jnp.float32(1)))(jnp.float32(x))
+    assert slope == pytest.approx(0.1 / (0.1 + x) ** 2, rel=1e-5)
+    square = jax.grad(lambda c: _hill(c, jnp.float32(0.1), jnp.float32(2)))(jnp.float32(x))
+    assert square == pytest.approx(2 * x * 0.01 / (0.01 + x**2) ** 2, rel=1e-5, abs=1e-9)
+    share = jax.grad(lambda h: shares([h, 2 * h])[0])(jnp.float32(x))
+    assert share == pytest.approx(np.exp(-3 * x), rel=1e-5)
