@@ -36,7 +36,7 @@ def of_occupancy(setting: Setting, occupied: float, method: str) -> Record:
     if method == "sparse":
         counts = {name: value for name, (value, _) in simulation.row().items()}
         capacity = int(1.5 * sum(counts[name] for name in SEEDED)) + 256
-    program = program_of(model, capacity).compile()
+    program = program_of(model, capacity).lower().compile()
     timing = advance_timed(program, simulation, 10, steps=4)
     row = simulation.row()
     return measured(

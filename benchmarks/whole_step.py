@@ -72,7 +72,7 @@ def of_grid(grid: int, seed: int, chunks: int = 10) -> Record:
     simulation = Simulation(model, seed, run.bone_of(model, seed))
     simulation._grow_capacity()
     start = time.perf_counter()
-    program = program_of(model, simulation._capacity).compile()
+    program = program_of(model, simulation._capacity).lower().compile()
     compile_s = time.perf_counter() - start
     memory = program.memory_analysis()
     assert memory is not None
@@ -105,8 +105,9 @@ def advance_timed(program: Any, simulation: Simulation, chunks: int, steps: int 
     never = jnp.int32(2**30)
 
     def advance(steps):
-        numbers = simulation.numbers.values
-        simulation.state, _ = program(numbers, simulation.state, due, jnp.int32(steps), never)
+        simulation.state, _ = program(
+            simulation.numbers, simulation.state, due, jnp.int32(steps), never
+        )
         jax.block_until_ready(simulation.state)
 
     # The first solves follow the switching on of all sources; they are not typical.
@@ -124,7 +125,7 @@ def memory(setting: Setting) -> Iterator[Record]:
     for grid in (setting.grid // 2, setting.grid):
         model, voxels = model_of(grid), grid**3
         start = time.perf_counter()
-        told = program_of(model, int(0.045 * voxels)).compile().memory_analysis()
+        told = program_of(model, int(0.045 * voxels)).lower().compile().memory_analysis()
         compile_s = time.perf_counter() - start
         assert told is not None
         state, work = told.argument_size_in_bytes, told.temp_size_in_bytes

@@ -9,16 +9,65 @@ Source: Hestenes & Stiefel, J. Res. NBS 49 (1952) 409; Saad, Iterative Methods (
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int32
 
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 
 Rows = Float[Array, "Z Y XS"]
+
+
+class Residual(NamedTuple):
+    """What a solve has left of its residual, of each species on this slab: sums of squares at the
+    start and at the end, the largest value at the end and its voxel (flat index in the slab)."""
+
+    start: Float[Array, "S"]
+    left: Float[Array, "S"]
+    worst: Float[Array, "S"]
+    place: Int32[Array, "S"]
+
+
+def no_residual(species: int) -> Residual:
+    """That of a solve at which nobody looks."""
+    zero = jnp.zeros(species, jnp.float32)
+    return Residual(zero, zero, zero, jnp.zeros(species, jnp.int32))
+
+
+def squares(rows: Rows, look: Bool[Array, ""] | None, grid: Grid) -> Float[Array, "S"] | None:
+    """The sum of squares over this slab where `look` is true, else 0 (None: nobody asks). Added up
+    in any order: no step may read it."""
+    if look is None:
+        return None
+
+    def summed():
+        a = rows.reshape(-1, grid.species)
+        return jnp.sum(a * a, axis=0)
+
+    return lax.cond(look, summed, lambda: jnp.zeros(grid.species, rows.dtype))
+
+
+def looked_at(
+    start: Float[Array, "S"] | None,
+    last: Callable[[], Rows],
+    look: Bool[Array, ""] | None,
+    grid: Grid,
+) -> Residual | None:
+    """The residual of a solve that started with these sums of squares, where `look` is true."""
+    if look is None or start is None:
+        return None
+
+    def measured() -> Residual:
+        a = last().reshape(-1, grid.species)
+        size = jnp.abs(a)
+        place = jnp.argmax(size, axis=0).astype(jnp.int32)
+        return Residual(start, jnp.sum(a * a, axis=0), jnp.max(size, axis=0), place)
+
+    return lax.cond(look, measured, lambda: no_residual(grid.species))
 
 
 def ratio(a: Float[Array, "S"], b: Float[Array, "S"]) -> Float[Array, "S"]:
@@ -33,8 +82,11 @@ def solve(
     iterations: int,
     true: Array,
     grid: Grid,
-) -> Rows:
-    """An approximate u with A u = r, from u = 0, after at least one iteration."""
+    look: Bool[Array, ""] | None = None,
+) -> tuple[Rows, Residual | None]:
+    """An approximate u with A u = r, from u = 0, after at least one iteration, and what is left of
+    the residual where `look` is true (None: nobody asks)."""
+    start = squares(r, look, grid)
     width = r.shape[2] // grid.species
 
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
@@ -64,7 +116,8 @@ def solve(
         if iteration + 1 < iterations:
             r = add(r, -step, image)
         old = new
-    return advanced(u, step, direction, true)
+    residual = looked_at(start, lambda: r - jnp.tile(step, width) * image, look, grid)
+    return advanced(u, step, direction, true), residual
 
 
 def solve_in_loop(
@@ -74,8 +127,10 @@ def solve_in_loop(
     iterations: int,
     true: Array,
     grid: Grid,
-) -> Rows:
+    look: Bool[Array, ""] | None = None,
+) -> tuple[Rows, Residual | None]:
     """As `solve`, one iteration compiled for all: for the many that exact derivatives need."""
+    start = squares(r, look, grid)
     width = r.shape[2] // grid.species
 
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
@@ -92,4 +147,5 @@ def solve_in_loop(
 
     zero = jnp.zeros_like(r)
     nothing = jnp.zeros(grid.species, r.dtype)
-    return lax.fori_loop(0, iterations, iterate, (zero, r, zero, nothing))[0]
+    u, last, _, _ = lax.fori_loop(0, iterations, iterate, (zero, r, zero, nothing))
+    return u, looked_at(start, lambda: last, look, grid)

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from lattice.kernels import conjugate_gradient, multigrid, time_scheme
 from lattice.kernels.budget import FieldBudget, rescaled, share
-from lattice.kernels.conjugate_gradient import ratio
+from lattice.kernels.conjugate_gradient import Residual, ratio
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs
 from lattice.kernels.multigrid import Operator
@@ -52,14 +52,16 @@ def step_implicit(
     iterations: int | None = None,
     periodic: tuple[bool, bool, bool] = (False, False, False),
     slabs: Slabs = WHOLE,
-) -> tuple[Float[Array, "Z Y X S"], FieldBudget]:
+    look: Bool[Array, ""] | None = None,
+) -> tuple[Float[Array, "Z Y X S"], FieldBudget, Residual | None]:
     """One step of length `dt` (hours) of fields `u` (concentration).
 
     `source` (concentration/hour) and `sink` (1/hour) are constant over the step and not negative;
     `diffusion` is in um^2/hour outside bone, `decay` in 1/hour, `voxel` in um; `periodic` is for
     z, y, x. `iterations` of conjugate gradients replace the scheme's own number for each solve
     (gradients need about 12). Concentrations stay >= 0 and the sum over the lattice is exactly
-    that of the scheme, whatever the solver leaves. Raises ValueError for an unknown scheme.
+    that of the scheme, whatever the solver leaves; where `look` is true, the third result tells
+    what the first solve left of its residual. Raises ValueError for an unknown scheme.
     """
     method = time_scheme.scheme_of(scheme)
     shape = u.shape
@@ -93,12 +95,13 @@ def step_implicit(
     zero = jnp.zeros_like(made)
     total = FieldBudget(zero, zero, zero)
     before = sum_rows(true, rows, grid.species, slabs)
-    step = Step(levels, decay, t, weight, lost, gained, counts, poles)
+    step = Step(levels, decay, t, weight, lost, gained, counts, poles, look)
     advance = one_pole if poles is None else several_poles
+    residual = None
     for _ in range(method.substeps):
-        rows, before, part = advance(step, rows, before, source, made)
+        rows, before, part, residual = advance(step, rows, before, source, made)
         total = FieldBudget(*(a + b for a, b in zip(total, part, strict=True)))
-    return rows.reshape(shape), total
+    return rows.reshape(shape), total, residual
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Step:
     gained: Float[Array, "S"]
     iterations: tuple[int, ...]
     poles: Poles | None
+    look: Bool[Array, ""] | None
 
     def run(self, function, *arguments):
         """As a unit of its own for the compiler."""
@@ -136,8 +140,11 @@ class Step:
             return jnp.zeros_like(self.weight)
         return ratio(self.sum(sink, rows), self.weight)
 
-    def solve(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
-        """x with (1 + weight B) x = r; derivatives are those of the exact solution."""
+    def solve(
+        self, r: Float[Array, "Z Y XS"], iterations: int, look: Bool[Array, ""] | None = None
+    ) -> tuple[Float[Array, "Z Y XS"], Residual | None]:
+        """x with (1 + weight B) x = r, and what is left of the residual (see
+        `conjugate_gradient.solve`); derivatives are those of the exact solution."""
         fine = self.levels[0]
 
         def solver(apply, r):
@@ -147,14 +154,14 @@ class Step:
             chosen = conjugate_gradient.solve
             if iterations > FEW_ITERATIONS:
                 chosen = conjugate_gradient.solve_in_loop
-            return chosen(apply, precondition, r, iterations, fine.true, fine.grid)
+            return chosen(apply, precondition, r, iterations, fine.true, fine.grid, look)
 
-        return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True)
+        return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True, has_aux=True)
 
     def solve_near(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
         """As `solve`, for an `r` that a solve has smoothed already: x is close to it, and only the
         difference is left to the iterations."""
-        difference = self.solve(self.levels[0].residual(r, r), iterations)
+        difference, _ = self.solve(self.levels[0].residual(r, r), iterations)
         return self.run(lambda r, d: r + d, r, difference)
 
     def close(self, rows, before, made, wanted, uptake):
@@ -186,17 +193,17 @@ def uniform_sum(step: Step, before: Float[Array, "S"], made: Float[Array, "S"]):
 
 
 def one_pole(step: Step, rows, before, source, made):
-    """The positive step: new rows, their sum and the budget; `before` and `made` are the sums of
-    `rows` and `source`."""
+    """The positive step: new rows, their sum, the budget and the residual of the first solve;
+    `before` and `made` are the sums of `rows` and `source`."""
     weight, lost = step.line(step.weight, rows), step.line(step.lost, rows)
     image = step.levels[0].apply(rows)
     r = step.run(lambda u, s, a: ((u - a) - lost * u) + weight * s, rows, source, image)
-    change = step.solve(r, step.iterations[0])
+    change, residual = step.solve(r, step.iterations[0], step.look)
     new = step.run(lambda u, d: jnp.maximum(u + d, 0), rows, change)
     end = step.uptake(new)
     wanted = uniform_sum(step, before, made)
     wanted = step.run(lambda w, end: jnp.maximum(w - step.weight * end, 0), wanted, end)
-    return step.close(new, before, made, wanted, (step.uptake(rows) + end) / 2)
+    return *step.close(new, before, made, wanted, (step.uptake(rows) + end) / 2), residual
 
 
 def several_poles(step: Step, rows, before, source, made):
@@ -215,11 +222,14 @@ def several_poles(step: Step, rows, before, source, made):
         return step.line(step.t * shrink, u) * rate
 
     x = step.run(push, rows, source, image)
-    new, wanted = rows, before
+    new, wanted, residual = rows, before, None
     for number, (part, count) in enumerate(zip(parts, step.iterations, strict=True)):
         if number:
             x = step.run(lambda x: step.line(shrink, x) * x, x)
-        x = step.solve(x, count) if number == 0 else step.solve_near(x, count)
+        if number == 0:
+            x, residual = step.solve(x, count, step.look)
+        else:
+            x = step.solve_near(x, count)
         total = step.run(lambda s, end: shrink * s - step.weight * end, total, step.uptake(x))
         wanted = step.run(lambda w, s, f: w + f * s, wanted, total, pole * part)
         new = step.run(lambda u, f, x: u + step.line(f, u) * x, new, pole * part, x)
@@ -227,4 +237,4 @@ def several_poles(step: Step, rows, before, source, made):
     if step.levels[0].sink is None:
         wanted = uniform_sum(step, before, made)
     wanted = jnp.clip(wanted, 0, before + step.t * made)
-    return step.close(new, before, made, wanted, (start + step.uptake(new)) / 2)
+    return *step.close(new, before, made, wanted, (start + step.uptake(new)) / 2), residual

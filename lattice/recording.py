@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from lattice.engine import processes
 from lattice.engine.simulation import Row, Simulation
 from lattice.io.checkpoint import write_checkpoint
 from lattice.io.runfile import RunWriter
+from lattice.io.shards import Share
 from lattice.io.writer import Writer
 from lattice.model.errors import NumericalError
 from lattice.model.structure import Model
@@ -55,7 +58,8 @@ def check_state(
 class Keeper:
     """Writes rows, snapshots and checkpoints of a run in a background thread.
 
-    Without a `run` (in all processes but the first) it takes part in gathering and writes nothing.
+    Without a `run` (in all processes but the first) it takes part in gathering snapshots and writes
+    its part of each checkpoint.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class Keeper:
         self.marks = label_steps(model)
         self.last: Path | None = None
         self.row: Row = {}
+        # Parts of a checkpoint are told from those of an earlier attempt at the same step by this.
+        (self._attempt,) = processes.agreed(secrets.randbits(31))
 
     def begin(self, row: Row) -> None:
         """The first row, snapshot and checkpoint: a run can be resumed from its first second.
@@ -133,22 +139,29 @@ class Keeper:
         hours = simulation.time_h
         if checkpoint and self.row.get("time", (None,))[0] != hours:
             self.row = simulation.row()
-        state = copied(simulation.host_state())
-        if snapshot and self.run is not None:
-            self.writer.submit(self.run.add_snapshot, hours, state)
+        if snapshot:
+            state = copied(simulation.host_state())
+            if self.run is not None:
+                self.writer.submit(self.run.add_snapshot, hours, state)
         if checkpoint:
-            ledger = copied(simulation.host_ledger())
-            if self.run is None:
-                return
-            self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger)
+            first, state, ledger = simulation.own_part()
+            share = self._share(first)
+            self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger, share)
 
-    def _checkpoint(self, step: int, hours: float, state, ledger) -> None:
+    def _share(self, first: int) -> Share | None:
+        """This process's share of a checkpoint; None where it holds everything."""
+        if not processes.several():
+            return None
+        planes = self.simulation.region.shape[0]
+        return Share(*processes.place(), first, planes, self._attempt)
+
+    def _checkpoint(self, step: int, hours: float, state, ledger, share: Share | None) -> None:
         # A run that is resumed here must find every earlier row.
-        assert self.run is not None
-        self._write_rows()
-        self.run.flush()
+        if self.run is not None:
+            self._write_rows()
+            self.run.flush()
         model = self.simulation.model
-        self.last = write_checkpoint(
+        path = write_checkpoint(
             self.folder,
             state=state,
             ledger=ledger,
@@ -158,7 +171,10 @@ class Keeper:
             time_h=hours,
             provenance=self.about,
             keep=model.output.keep,
+            share=share,
         )
+        if self.run is not None:
+            self.last = path
 
 
 def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

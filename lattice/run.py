@@ -22,7 +22,14 @@ from lattice.analysis.series import Series
 from lattice.engine import processes
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation
 from lattice.io import provenance
-from lattice.io.checkpoint import Checkpoint, digest, newest_checkpoint
+from lattice.io.checkpoint import (
+    Checkpoint,
+    checkpoint_at,
+    digest,
+    newest_checkpoint,
+    read_checkpoint,
+    stored_digest,
+)
 from lattice.io.images import bone_from_image
 from lattice.io.runfile import RunWriter, refuse_occupied
 from lattice.io.vtkhdf import frame
@@ -195,7 +202,7 @@ def resume(
     """Go on from the newest good checkpoint of a run folder, to the same bits.
 
     Raises InputError, DamagedFileError, NumericalError, StorageError."""
-    checkpoint = newest_checkpoint(folder)
+    checkpoint = _newest_for_all(folder)
     model = model_of(checkpoint, [] if until is None else [f"time.until={until}"])
     if steps_until(model) < checkpoint.step:
         raise InputError(
@@ -212,6 +219,16 @@ def resume(
         keeper = Keeper(simulation, writer, folder, about)
         keeper.last = checkpoint.path
         return _carry_on(simulation, keeper, progress, stop, max_seconds, checkpoint.skipped)
+
+
+def _newest_for_all(folder: Path) -> Checkpoint:
+    """The newest good checkpoint: the first of several processes verifies and chooses it, and each
+    reads its own planes when it needs them."""
+    if not processes.several():
+        return newest_checkpoint(folder)
+    found = processes.first_does(lambda: newest_checkpoint(folder, stored=True))
+    (step,) = processes.agreed(0 if found is None else found.step)
+    return found or read_checkpoint(checkpoint_at(folder, step), stored=True)
 
 
 def model_of(checkpoint: Checkpoint, overrides: list[str]) -> Model:
@@ -258,12 +275,20 @@ def _carry_on(simulation, keeper, progress, stop, max_seconds, skipped) -> Outco
         keeper.folder,
         simulation.step,
         simulation.time_h,
-        digest(simulation.host_state()),
+        _last_digest(simulation, keeper),
         time.monotonic() - began,
         None if finished else reason,
         keeper.row,
         skipped,
     )
+
+
+def _last_digest(simulation: Simulation, keeper: Keeper) -> str:
+    """The digest of the last state. The first of several processes reads it from the checkpoint
+    just written, a block of planes at a time; the others do not know it."""
+    if not processes.several():
+        return digest(simulation.host_state())
+    return "" if keeper.last is None else stored_digest(keeper.last)
 
 
 def _progress(simulation: Simulation, compiled: tuple[int, float], end: int) -> Progress:

@@ -16,7 +16,7 @@ def command_fit(options: argparse.Namespace) -> int:
     from lattice.fitting.conduct import conduct
     from lattice.fitting.reading import load_fit
     from lattice.fitting.report import write_report
-    from lattice.fitting.result import gradient_verdict, interval, write_result
+    from lattice.fitting.result import crossed_sentence, gradient_verdict, interval, write_result
 
     problem = load_fit(Path(options.config), options.set)
     folder = options.out or Path("runs") / Path(options.config).stem
@@ -42,6 +42,8 @@ def command_fit(options: argparse.Namespace) -> int:
         f"sampled model at the estimate: chi2 {result.chi2:.4g} for {len(problem.data)} data; "
         f"{result.runs} sampled runs"
     )
+    if result.crossed is not None:
+        print(crossed_sentence(result))
     print("written: " + ", ".join(str(path) for path in paths))
     print(f"report: {page}")
     return 0

@@ -31,6 +31,7 @@ COMMANDS = {
         "steer numbers of a model until a run holds its targets",
     ),
     "fit": ("lattice.cli.fitting", "estimate numbers of a model from tables of data; goes on"),
+    "design": ("lattice.cli.designing", "choose numbers of a treatment within limits; goes on"),
     "schema": ("lattice.cli.checking", "print the JSON Schema of model files for editors"),
     "bench": ("lattice.cli.benching", "measure the stepping core"),
     "doctor": ("lattice.cli.doctor", "examine this installation: JAX, devices, HDF5, memory"),
@@ -76,6 +77,18 @@ def _model(sub: argparse.ArgumentParser) -> None:
 def _check(sub: argparse.ArgumentParser) -> None:
     _model(sub)
     sub.add_argument("--until", metavar="T", help='simulated time, as "35 day"')
+    sub.add_argument("--shape", metavar="XxYxZ", help="voxels along each axis, as 256x256x128")
+    sub.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="plan for so many devices: memory, traffic, time, checkpoints (compiles the step)",
+    )
+    sub.add_argument(
+        "--device-memory",
+        metavar="SIZE",
+        help='tell how many devices of this size are needed, as "80 GB" (default: those here)',
+    )
 
 
 def _pace(sub: argparse.ArgumentParser) -> None:
@@ -149,14 +162,22 @@ def _screen(sub: argparse.ArgumentParser) -> None:
 
 
 def _fit(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("config", type=Path, metavar="CONFIG", help="a fit file (TOML)")
+    _problem(sub, "fit")
+
+
+def _design(sub: argparse.ArgumentParser) -> None:
+    _problem(sub, "design")
+
+
+def _problem(sub: argparse.ArgumentParser, table: str) -> None:
+    sub.add_argument("config", type=Path, metavar="CONFIG", help=f"a {table} file (TOML)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default runs/NAME)")
     sub.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help='replace a key of [fit], as runs=16 or posterior="laplace" (repeatable)',
+        help=f'replace a key of [{table}], as runs=16 or reading="mean_field" (repeatable)',
     )
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
@@ -212,12 +233,13 @@ _ARGUMENTS = {
     "screen": _screen,
     "calibrate": _calibrate,
     "fit": _fit,
+    "design": _design,
     "schema": lambda sub: None,
     "bench": _bench,
     "doctor": lambda sub: None,
 }
 
-COMPUTES = {"run", "resume", "trial", "screen", "calibrate", "fit", "bench"}
+COMPUTES = {"run", "resume", "trial", "screen", "calibrate", "fit", "design", "bench"}
 """Commands that step a lattice, and therefore want the allocator's settings."""
 
 

@@ -6,7 +6,7 @@ crosses between slabs are halo planes and sums in a fixed order, so results have
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -23,16 +23,18 @@ from lattice.model.structure import Model
 AXIS = "slabs"
 
 
-def mesh_of(count: int) -> Mesh | None:
-    """A line of `count` devices, or None for one. Raises InputError if there are fewer."""
-    available = jax.device_count()
+def mesh_of(count: int, among: Sequence[jax.Device] | None = None) -> Mesh | None:
+    """A line of `count` devices, of JAX's own ones or of those given; None for one device. Raises
+    InputError if there are fewer."""
+    chosen = jax.devices() if among is None else among
+    available = len(chosen)
     if not 1 <= count <= available:
         raise InputError(
             f"--devices {count}: this machine has {available} device(s); ask for 1 to {available}"
         )
     if count == 1:
         return None
-    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen[:count])
 
 
 def region_of(model: Model, mesh: Mesh | None = None) -> Region:

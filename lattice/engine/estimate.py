@@ -20,6 +20,11 @@ REST_SECONDS = 40e-9
 """Per voxel and step: sites, matrix, sources (case whole-step)."""
 
 
+REFERENCE_BANDWIDTH = 27.6e9
+"""Bytes per second of a copy on the machine of these figures (case copy of the same record): a
+step is bound by memory, so on other devices its time follows theirs."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Memory of the state and of the step's work space, in bytes; seconds for the whole run on two

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Integer, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Integer, UInt8
 
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
@@ -246,15 +246,17 @@ def solve(
     fields: Float[Array, "Z Y X S"],
     exchange: Exchanges,
     bone: UInt8[Array, "Z Y X"] | None,
+    look: Bool[Array, ""] | None = None,
 ):
-    """One solve of length `method.dt`: new fields and their budget (produced, decayed, consumed,
-    made by reactions), each in concentration times voxels."""
+    """One solve of length `method.dt`: new fields, their budget (produced, decayed, consumed, made
+    by reactions), each in concentration times voxels, and where `look` is true what the solver
+    left of its residual (None: the exact path leaves none, or nobody asks)."""
     cytokines = local_cytokines(model)
     assert exchange.source is not None
     diffusion = jnp.stack([numbers[c.diffusion] for c in cytokines])
     decay = jnp.stack([numbers[c.decay] for c in cytokines])
     system = reactions_of(model, [c.name for c in cytokines], numbers)
-    made = jnp.zeros(len(cytokines), jnp.float32)
+    made, residual = jnp.zeros(len(cytokines), jnp.float32), None
     if system is not None:
         fields, gain = _react(fields, method.dt / 2, system, region)
         made = made + gain
@@ -277,7 +279,7 @@ def solve(
             periodic=region.periodic,
             slabs=region.slabs,
         )
-        fields, budget = diffusion_implicit.step_implicit(
+        fields, budget, residual = diffusion_implicit.step_implicit(
             fields,
             exchange.source,
             exchange.sink,
@@ -290,11 +292,13 @@ def solve(
             iterations=method.iterations,
             periodic=region.periodic,
             slabs=region.slabs,
+            look=look,
         )
     if system is not None:
         fields, gain = _react(fields, method.dt / 2, system, region)
         made = made + gain
-    return fields, jnp.stack([budget.produced, budget.decayed, budget.consumed, made], axis=1)
+    moved = jnp.stack([budget.produced, budget.decayed, budget.consumed, made], axis=1)
+    return fields, moved, residual
 
 
 def reactions_of(model: Model, names: list[str], numbers: Numbers):

@@ -70,12 +70,13 @@ def response(spec: Response, x: Float[Array, "..."], numbers: Numbers) -> Float[
 
 
 def _hill(x, at, power):
-    """x^n / (at^n + x^n) with finite derivatives at x = 0."""
-    present = x > 0
-    ratio = at / jnp.where(present, x, 1)
+    """x^n / (at^n + x^n) with finite derivatives, also where x is 0 or next to it."""
+    present = x > 1e-12 * at
+    ratio = at / jnp.where(present, x, at)
     # A power of one is by far the most frequent, and a float power is the costliest operation.
     raised = jax.lax.cond(power == 1, lambda r: r, lambda r: jnp.power(r, power), ratio)
-    return jnp.where(present, 1 / (1 + raised), 0)
+    faint = jnp.where(power == 1, x * (1 / at), 0)
+    return jnp.where(present, 1 / (1 + raised), faint)
 
 
 def responses(
@@ -215,8 +216,10 @@ def _allowed(rule, reactants, products, views, actor, table, numbers):
 def shares(hazards: Sequence[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
     """q_r of competing rules from their hazards."""
     total = sum(hazards[1:], hazards[0])
-    positive = total > 0
-    per_hazard = jnp.where(positive, -jnp.expm1(-total) / jnp.where(positive, total, 1), 1)
+    # Below, (1 - exp(-H)) / H is 1 - H / 2, whose derivative divides by no square that vanishes.
+    plain = total > 1e-12
+    ratio = -jnp.expm1(-total) / jnp.where(plain, total, 1)
+    per_hazard = jnp.where(plain, ratio, 1 - total / 2)
     return [h * per_hazard for h in hazards]
 
 

@@ -13,6 +13,7 @@ from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokin
 from lattice.engine.fields import region_sum
 from lattice.engine.matrix import matrix_total
 from lattice.engine.region import Region
+from lattice.engine.residual import TOLERANCE, Left, solved
 from lattice.model.structure import Cytokine, Model
 
 _GROWTH = (
@@ -22,6 +23,10 @@ _GROWTH = (
 _SOLVE = (
     "the field solve failed (write a shorter time.field_step or more solver.iterations), or the "
     "field grew without bound before (look at the rates of secretion, production and reactions)"
+)
+_ITERATIONS = (
+    "the iterations did not reach their error: write more solver.iterations or a shorter "
+    "time.field_step"
 )
 _MEMORY = (
     "no rule can do this, so memory of this machine or device is at fault, or the program: go on "
@@ -67,6 +72,20 @@ def is_sound(model: Model, region: Region, state: Mapping[str, Array]) -> Bool[A
 def first_fault(model: Model, state: Mapping[str, np.ndarray]) -> Fault | None:
     """The first value of a state in host arrays that cannot be right."""
     return next(_faults(model, state), None)
+
+
+def first_unsolved(model: Model, left: Left) -> Fault | None:
+    """The first field whose last solve has left too much of its residual (host arrays)."""
+    good = solved(left)
+    if good.all():
+        return None
+    i = int(np.argmin(good))
+    relative = float(np.sqrt(left.left[i] / left.start[i]))
+    x, y, _ = model.lattice.shape
+    place = int(left.place[i])
+    voxel = (place % x, place // x % y, place // (x * y))
+    name = f"what the field solve left of the residual of {local_cytokines(model)[i].name}"
+    return Fault(name, relative, f"of it ({TOLERANCE:g} is allowed), most", voxel, 1, _ITERATIONS)
 
 
 def _faults(model: Model, state: Mapping[str, np.ndarray]) -> Iterator[Fault]:

@@ -219,7 +219,7 @@ def _solve(plan, numbers, state, around, prepared, due):
     view = MeanView(model, region, state["x"], around, every)
     exchange = _exchanges(plan, view, numbers, state, due)
     if local_cytokines(model):
-        state["cytokines"], _ = fields.solve(
+        state["cytokines"], *_ = fields.solve(
             model,
             region,
             plan.method,

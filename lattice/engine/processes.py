@@ -26,6 +26,11 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
+def place() -> tuple[int, int]:
+    """Which process this is, and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
 def is_first() -> bool:
     """Whether this is the process that writes files and talks."""
     return jax.process_index() == 0
@@ -34,13 +39,14 @@ def is_first() -> bool:
 def spread(tree: Any, mesh: Mesh | None, layout: PartitionSpec | None = None) -> Any:
     """Arrays of the host, equal in all processes, as arguments of a program on the whole mesh.
 
-    Each process puts only the part on its devices that belongs there."""
+    Each process puts only the part on its devices that belongs there: of an array that can be
+    indexed but is none of JAX's, nothing else is read."""
     if mesh is None or not several():
         return tree
     sharding = NamedSharding(mesh, PartitionSpec() if layout is None else layout)
 
     def put(leaf: Any) -> Array:
-        whole = np.asarray(leaf)
+        whole = leaf if hasattr(leaf, "shape") and not isinstance(leaf, Array) else np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
     return jax.tree.map(put, tree)
@@ -56,6 +62,28 @@ def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         else np.asarray(multihost_utils.process_allgather(array, tiled=True))
         for name, array in arrays.items()
     }
+
+
+def own_part(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Host copies of what this process holds of arrays: its planes, or all of one that is the same
+    everywhere. Nothing travels."""
+    return {name: _own(array) for name, array in arrays.items()}
+
+
+def _own(array: Array) -> np.ndarray:
+    if array.is_fully_replicated:
+        return np.array(array)
+    slabs = sorted(array.addressable_shards, key=_first_plane)
+    return np.concatenate([np.asarray(slab.data) for slab in slabs])
+
+
+def _first_plane(slab) -> int:
+    return slab.index[0].start or 0
+
+
+def first_own_plane(array: Array) -> int:
+    """Where the planes of this process begin."""
+    return min(map(_first_plane, array.addressable_shards))
 
 
 def agreed(*values: int) -> tuple[int, ...]:

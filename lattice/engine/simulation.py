@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Traced
 from jaxtyping import Array
 
 from lattice.engine import devices, guard, observe, processes
-from lattice.engine.declare import declare, has_bone, shape_of
+from lattice.engine.declare import FieldSpec, declare, has_bone, shape_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.region import Region
+from lattice.engine.residual import Left
 from lattice.engine.step import Plan, advance, plan_of
 from lattice.engine.table import lower
 from lattice.kernels.counting import count_values
@@ -61,6 +62,14 @@ class Simulation:
         else:
             self.state = devices.place(state, model, self.mesh)
         self._capacity = _longest_lists.get((model.structure, self.region), 0)
+        self._left: Left | None = None
+
+    @property
+    def longest_list(self) -> int:
+        """Length of the longest list of voxels that the next step makes on any device."""
+        structure = self.model.structure
+        counts = np.asarray(_counted(structure, self.region, self.mesh)(self.state))
+        return longest_list(structure, counts)
 
     @property
     def numbers(self) -> Numbers:
@@ -96,7 +105,8 @@ class Simulation:
             due[:count] = due_steps(self.model, first, count)
             told = [due, np.int32(count)] + ([] if every is None else [np.int32(every)])
             arguments = [self.numbers, self.state, *processes.spread(told, self.mesh)]
-            self.state, measured = _compiled(plan, self.mesh, every is not None)(*arguments)
+            compiled = _compiled(plan, self.mesh, every is not None)
+            self.state, measured, self._left = compiled(*arguments)
             if every is not None and (found := (first + count) // every - first // every):
                 kept = {name: values[:found] for name, values in jax.device_get(measured).items()}
                 for k in range(found):
@@ -107,15 +117,11 @@ class Simulation:
 
     def _grow_capacity(self) -> None:
         """Lists with room for all active voxels of a slab; recompiles when they outgrow it."""
-        structure = self.model.structure
-        counts = np.asarray(_counted(structure, self.region, self.mesh)(self.state))
-        longest = longest_list(structure, counts)
+        longest = self.longest_list
         if self._capacity and longest <= 1.25 * self._capacity:
             return
-        capacity = max(SMALLEST_CAPACITY, int(1.5 * longest))
-        whole = self.region.size
-        self._capacity = whole if 2 * capacity > whole else capacity
-        _longest_lists[structure, self.region] = self._capacity
+        self._capacity = room_for(longest, self.region)
+        _longest_lists[self.model.structure, self.region] = self._capacity
 
     def row(self) -> Row:
         """The present row of the series: name -> (value, unit)."""
@@ -123,11 +129,13 @@ class Simulation:
         return observe.series_row(self.model, jax.device_get(measured))
 
     def fault(self) -> guard.Fault | None:
-        """A value of the state that cannot be right, if there is one: looked for on the device,
-        named from host copies."""
-        if bool(_sound(self.model.structure, self.region, self.mesh)(self.state)):
+        """A value of the state that cannot be right, looked for on the device and named from host
+        copies; or a field whose last solve has not reached its error; or None."""
+        if not bool(_sound(self.model.structure, self.region, self.mesh)(self.state)):
+            return guard.first_fault(self.model, self.host_state())
+        if self._left is None:
             return None
-        return guard.first_fault(self.model, self.host_state())
+        return guard.first_unsolved(self.model, Left(*jax.device_get(self._left)))
 
     def host_state(self) -> dict[str, np.ndarray]:
         """Host copies of everything that the next step reads."""
@@ -138,6 +146,16 @@ class Simulation:
         """Host copies of the running totals."""
         names = [spec.name for spec in declare(self.model) if not spec.restart]
         return processes.on_host({name: self.state[name] for name in names})
+
+    def own_part(self) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Where the planes of this process begin, and host copies of its part of the state and of
+        the ledger."""
+        specs = declare(self.model)
+        state, ledger = (
+            processes.own_part({s.name: self.state[s.name] for s in specs if s.restart == kind})
+            for kind in (True, False)
+        )
+        return processes.first_own_plane(self.state["cells"]), state, ledger
 
 
 def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, seed: int, bone):
@@ -170,27 +188,30 @@ def _compiled(plan: Plan, mesh: Mesh | None, rows: bool = False):
     """The jitted chunk of a plan, with or without rows of the series; the state is donated."""
 
     def run(numbers: Numbers, state: dict[str, Array], due, count, every=None):
-        return advance(plan, numbers, state, due, count, every)
+        return advance(plan, numbers, state, due, count, every, watched=True)
 
     layout, whole = devices.partition(plan.model), PartitionSpec()
     inputs = (whole, layout, whole, whole) + ((whole,) if rows else ())
-    return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole)), donate_argnums=1)
+    return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole, whole)), donate_argnums=1)
 
 
-def program_of(model: Model, capacity: int):
-    """The chunk of a model for one device as a program to be compiled (`jax.stages.Lowered`), from
-    the shapes of the state alone: tells memory and cost of lattices that nobody has filled.
+def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
+    """The chunk of a model, traced from the shapes of the state alone: tells memory, traffic and
+    cost of lattices that nobody has filled.
 
-    `capacity` is the length of the lists of active voxels."""
-    plan, numbers = plan_of(model, devices.region_of(model), capacity), numbers_of(model)
+    Takes numbers, state, due steps, number of steps and cadence of the series. `capacity` is the
+    length of the lists of active voxels on each device."""
+    plan = plan_of(model, devices.region_of(model, mesh), capacity)
+    layout = devices.partition(model)
 
-    def run(values, state, due, count, every):
-        return advance(plan, replace(numbers, values=values), state, due, count, every)
+    def shaped(spec: FieldSpec) -> jax.ShapeDtypeStruct:
+        where = None if mesh is None else NamedSharding(mesh, layout[spec.name])
+        return jax.ShapeDtypeStruct(shape_of(spec, model), spec.dtype, sharding=where)
 
-    state = {s.name: jax.ShapeDtypeStruct(shape_of(s, model), s.dtype) for s in declare(model)}
+    state = {spec.name: shaped(spec) for spec in declare(model)}
     due = jax.ShapeDtypeStruct((LONGEST_CHUNK, len(model.interventions)), bool)
     one = jax.ShapeDtypeStruct((), jnp.int32)
-    return jax.jit(run, donate_argnums=1).lower(numbers.values, state, due, one, one)
+    return _compiled(plan, mesh, True).trace(numbers_of(model), state, due, one, one)
 
 
 @lru_cache(maxsize=32)
@@ -205,6 +226,12 @@ def _counted(structure: Model, region: Region, mesh: Mesh | None):
 
     inputs = (devices.partition(structure),)
     return jax.jit(devices.on_slabs(count, mesh, inputs, PartitionSpec()))
+
+
+def room_for(longest: int, region: Region) -> int:
+    """The capacity of lists for a longest list of that length."""
+    capacity = max(SMALLEST_CAPACITY, int(1.5 * longest))
+    return region.size if 2 * capacity > region.size else capacity
 
 
 def longest_list(structure: Model, counts: np.ndarray) -> int:

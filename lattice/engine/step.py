@@ -19,8 +19,10 @@ from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokin
 from lattice.engine.initial import count_bone_faces, places_of
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
+from lattice.engine.residual import Left, left_by
 from lattice.engine.signals import Surroundings
 from lattice.engine.table import Table, lower
+from lattice.kernels.conjugate_gradient import no_residual
 from lattice.kernels.counting import count_values
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import stream_key, voxel_bits
@@ -84,25 +86,36 @@ def advance(
     due: Bool[Array, "L I"],
     count: Int32[Array, ""],
     every: Int32[Array, ""] | None = None,
-) -> tuple[State, dict[str, Array]]:
+    watched: bool = False,
+) -> tuple[State, dict[str, Array], Left | None]:
     """`count` (at most L) steps; `due[i]` tells which interventions act in the i-th.
 
     Where the steps done are a multiple of `every`, the state is measured (`observe.measure`): the
-    second result holds these rows in order, along a first axis of length L."""
+    second result holds these rows in order, along a first axis of length L. The third, if
+    `watched`, is what the last field solve has left of its residual."""
+    watched = watched and bool(local_cytokines(plan.model)) and not plan.method.exact
     prepared = None
     if "osteoid" not in state:
         prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
     def body(i, carry):
         state, rows = carry
-        state = one_step(plan, numbers, state, prepared, due[i])
+        # One of the last `field_every` steps solves.
+        look = i >= count - plan.field_every if watched else None
+        state = one_step(plan, numbers, state, prepared, due[i], look)
         return state, rows if every is None else _with_row(plan, state, rows, first, every)
 
     first, rows = state["step"], {}
     if every is not None:
         row = jax.eval_shape(lambda s: observe.measure(plan.model, plan.region, s), state)
         rows = {k: jnp.zeros((due.shape[0], *r.shape), r.dtype) for k, r in row.items()}
-    return jax.lax.fori_loop(0, count, body, (state, rows))
+    if watched:
+        state = {**state, "residual": no_residual(len(local_cytokines(plan.model)))}
+    state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
+    if not watched:
+        return state, rows, None
+    residual = state.pop("residual")
+    return state, rows, left_by(residual, state["cytokines"], plan.region)
 
 
 def _with_row(plan: Plan, state: State, rows, first, every):
@@ -116,9 +129,18 @@ def _with_row(plan: Plan, state: State, rows, first, every):
     return jax.lax.cond(state["step"] % every == 0, measured, lambda rows: rows, rows)
 
 
-def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Array, "I"]) -> State:
+def one_step(
+    plan: Plan,
+    numbers: Numbers,
+    state: State,
+    prepared,
+    due: Bool[Array, "I"],
+    look: Bool[Array, ""] | None = None,
+) -> State:
     """The state after one step; `prepared` is what the field solver knows of the lattice (None if
-    bone may change: somewhere it does in almost every step, so nothing is kept for the next)."""
+    bone may change: somewhere it does in almost every step, so nothing is kept for the next).
+
+    With `look`, `residual` in the state is that of the last solve where it was true."""
     state = dict(state)
     scaled = interventions.scaled_numbers(plan.model, numbers, due)
     shape = state["cells"].shape
@@ -137,7 +159,7 @@ def one_step(plan: Plan, numbers: Numbers, state: State, prepared, due: Bool[Arr
     if "bone" in state:
         faces = count_bone_faces(plan.region, _solid(state))
     if local_cytokines(plan.model) or systemic_cytokines(plan.model):
-        state = _field_part(plan, scaled, state, prepared, due, faces)
+        state = _field_part(plan, scaled, state, prepared, due, faces, look)
     around = _surroundings(plan, state, faces)
     around, consumed, state = _cell_part(plan, scaled, state, around)
     if "osteoid" in state:
@@ -222,7 +244,7 @@ def _signals(model: Model):
     yield from (rule.toward.signal for rule in model.rules if rule.toward is not None)
 
 
-def _field_part(plan: Plan, numbers: Numbers, state: State, prepared, due, faces) -> State:
+def _field_part(plan: Plan, numbers: Numbers, state: State, prepared, due, faces, look) -> State:
     """The solves of this step, if it is one that solves."""
 
     def solved(state: State) -> State:
@@ -230,7 +252,7 @@ def _field_part(plan: Plan, numbers: Numbers, state: State, prepared, due, faces
         if known is None:
             known = fields.prepare(plan.model, plan.region, plan.method, numbers, state["bone"])
         for _ in range(plan.field_repeats):
-            state = _one_solve(plan, numbers, state, known, due, faces)
+            state = _one_solve(plan, numbers, state, known, due, faces, look)
         return state
 
     if plan.field_every == 1:
@@ -238,7 +260,7 @@ def _field_part(plan: Plan, numbers: Numbers, state: State, prepared, due, faces
     return jax.lax.cond(state["step"] % plan.field_every == 0, solved, lambda s: s, state)
 
 
-def _one_solve(plan: Plan, numbers: Numbers, state: State, prepared, due, faces) -> State:
+def _one_solve(plan: Plan, numbers: Numbers, state: State, prepared, due, faces, look) -> State:
     model, region = plan.model, plan.region
     around = _surroundings(plan, state, faces)
     exchange = fields.exchanges(around, numbers, plan.capacity)
@@ -246,7 +268,7 @@ def _one_solve(plan: Plan, numbers: Numbers, state: State, prepared, due, faces)
     state = dict(state)
     budgets = []
     if local_cytokines(model):
-        state["cytokines"], budget = fields.solve(
+        state["cytokines"], budget, residual = fields.solve(
             model,
             region,
             plan.method,
@@ -255,7 +277,10 @@ def _one_solve(plan: Plan, numbers: Numbers, state: State, prepared, due, faces)
             state["cytokines"],
             exchange,
             state.get("bone"),
+            look,
         )
+        if residual is not None:
+            state["residual"] = residual
         budgets.append(budget)
     if systemic_cytokines(model):
         state["systemic"], budget = fields.solve_systemic(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,16 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.fitting import identify, likelihood, posterior
-from lattice.fitting.sampled import sample
+from lattice.fitting.cross_check import CrossCheck, cross_check
 from lattice.fitting.search import Fitted, Iteration, offset_at, search
+from lattice.fitting.store import SampleStore, Tell
 from lattice.fitting.structure import Problem
 from lattice.fitting.surrogate import Surrogate
-from lattice.io.files import explain_os_error, replacing
+from lattice.io.files import explain_os_error
 from lattice.io.identity import claim_folder
 from lattice.io.lock import RunLock
 
 IDENTITY = "problem.json"
-SEEDS_APART = 10_000_000
-"""Seeds of sampled runs begin here, so that data simulated with small seeds are not met again."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Result:
     runs: int
     check: identify.GradientCheck | None
     profiles: tuple[identify.Profile, ...]
+    crossed: CrossCheck | None
     draws: Float[np.ndarray, "C D P"] | None
     statistics: dict[str, np.ndarray]
     notes: tuple[str, ...]
@@ -68,7 +65,7 @@ def conduct(
 
 def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogate | None) -> Result:
     settings = problem.settings
-    store = _Store(problem, folder / "samples", tell)
+    store = SampleStore(folder / "samples", problem.settings.seed, tell)
     if surrogate is None:
         tell("compiling the relaxation")
         surrogate = Surrogate(problem)
@@ -76,7 +73,9 @@ def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogat
     surrogate.with_jacobian(problem.start)
 
     def runs_at(k: int, u: Float[np.ndarray, "P"]) -> Float[np.ndarray, "N M"]:
-        return store.get(f"iteration-{k:03d}", u, store.seeds(k * settings.runs, settings.runs))
+        return store.get(
+            f"iteration-{k:03d}", problem, u, store.seeds(k * settings.runs, settings.runs)
+        )
 
     fitted, iterations, objectives = search(problem, surrogate, runs_at, tell)
     used = settings.iterations * settings.runs
@@ -84,9 +83,10 @@ def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogat
         fitted = _polished(problem, surrogate, fitted, store, k, used, tell)
         used += settings.polish_seeds
     known = identify.information(problem, surrogate, fitted)
-    final = store.get("estimate", fitted.u, store.seeds(used, settings.final_runs))
+    final_seeds = store.seeds(used, settings.final_runs)
+    final = store.get("estimate", problem, fitted.u, final_seeds)
     total = likelihood.covariance(problem, fitted.run) + fitted.run / len(final)
-    chi2 = float(np.sum(likelihood.Whitening(total)(final.mean(axis=0) - problem.measured) ** 2))
+    chi2 = _chi2(problem, total, final)
     tell(f"sampled model at the estimate: chi2 {chi2:.4g} of {len(problem.data)} data")
     used += settings.final_runs
     check = None
@@ -94,17 +94,36 @@ def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogat
         seeds = store.seeds(used, settings.gradient_check)
 
         def checked(name: str, u: np.ndarray) -> np.ndarray:
-            return store.get(f"check-{name}", u, seeds)
+            return store.get(f"check-{name}", problem, u, seeds)
 
         check = identify.check_gradient(problem, surrogate, fitted, checked)
     found = ()
     if settings.profiles:
         found = tuple(identify.profiles(problem, surrogate, fitted, known, tell))
+    crossed = None
+    if settings.cross_check == "cma":
+        crossed = _crossed(problem, fitted, store, final_seeds, total, tell)
     draws, statistics = _posterior(problem, surrogate, fitted, known, tell)
     return Result(
         problem, fitted, tuple(iterations), tuple(objectives), known, final, chi2, store.runs,
-        check, found, draws, statistics, tuple(surrogate.notes),
+        check, found, crossed, draws, statistics, tuple(surrogate.notes),
     )  # fmt: skip
+
+
+def _chi2(problem: Problem, total: Float[np.ndarray, "M M"], sampled: np.ndarray) -> float:
+    misfit = likelihood.Whitening(total)(sampled.mean(axis=0) - problem.measured)
+    return float(misfit @ misfit)
+
+
+def _crossed(
+    problem: Problem, fitted: Fitted, store: SampleStore, seeds: range,
+    total: Float[np.ndarray, "M M"], tell: Tell,
+) -> CrossCheck:  # fmt: skip
+    """CMA-ES beside the fit, its end judged by runs of the seeds that judged the estimate."""
+    u, points = cross_check(problem, fitted.total, store, tell)
+    sampled = store.get("cma-estimate", problem, u, seeds)
+    chi2 = _chi2(problem, total, sampled)
+    return CrossCheck(u, points * problem.settings.runs, points, chi2)
 
 
 def _posterior(problem: Problem, surrogate: Surrogate, fitted: Fitted, known, tell: Tell):
@@ -118,15 +137,15 @@ def _posterior(problem: Problem, surrogate: Surrogate, fitted: Fitted, known, te
 
 
 def _polished(
-    problem: Problem, surrogate: Surrogate, fitted: Fitted, store: _Store, k: int, used: int,
+    problem: Problem, surrogate: Surrogate, fitted: Fitted, store: SampleStore, k: int, used: int,
     tell: Tell,
 ) -> Fitted:  # fmt: skip
     """One Gauss-Newton step on the sampled model itself, taken if it comes nearer to the data."""
     seeds = store.seeds(used, problem.settings.polish_seeds)
-    here = store.get(f"polish-{k}-before", fitted.u, seeds)
+    here = store.get(f"polish-{k}-before", problem, fitted.u, seeds)
 
     def coupled(name: str, u: np.ndarray) -> np.ndarray:
-        return store.get(f"polish-{k}-{name}", u, seeds)
+        return store.get(f"polish-{k}-{name}", problem, u, seeds)
 
     slopes, _ = identify.coupled_jacobian(problem, fitted.u, coupled)
     total = likelihood.covariance(problem, fitted.run) + fitted.run / len(here)
@@ -137,7 +156,7 @@ def _polished(
     step = -np.linalg.lstsq(slope, residual, rcond=1e-6)[0]
     step *= min(1.0, problem.settings.region / max(np.max(np.abs(step)), 1e-12))
     u = np.clip(fitted.u + step, *problem.bounds)
-    there = store.get(f"polish-{k}-after", u, seeds)
+    there = store.get(f"polish-{k}-after", problem, u, seeds)
 
     def distance(runs: np.ndarray, at: np.ndarray) -> float:
         misfit = whiten(runs.mean(axis=0) - problem.measured)
@@ -149,41 +168,6 @@ def _polished(
         return fitted
     offset = offset_at(problem, [Iteration(u, there, surrogate(u))], fitted.run)
     return replace(fitted, u=u, offset=offset, total=total, objective=after)
-
-
-class _Store:
-    """Sampled runs on disk, each set with the point that it belongs to."""
-
-    def __init__(self, problem: Problem, folder: Path, tell: Tell) -> None:
-        self.problem, self.folder, self.tell, self.runs = problem, folder, tell, 0
-        folder.mkdir(exist_ok=True)
-
-    def seeds(self, first: int, count: int) -> Sequence[int]:
-        begin = SEEDS_APART * (1 + self.problem.settings.seed % 10**6) + first
-        return range(begin, begin + count)
-
-    def get(self, name: str, u: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
-        """The runs of this name if they were made at u, else new ones."""
-        self.runs += len(seeds) * len({d.condition for d in self.problem.data})
-        path = self.folder / f"{name}.npz"
-        made_of = np.array([*u, seeds[0], len(seeds)], float)
-        found = _read(path, made_of)
-        if found is not None:
-            return found
-        self.tell(f"{name}: {len(seeds)} sampled runs of each condition")
-        sampled = sample(self.problem, u, seeds)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, made_of=made_of, sampled=sampled)
-        return sampled
-
-
-def _read(path: Path, made_of: np.ndarray) -> np.ndarray | None:
-    """Runs that were made of this point and these seeds; None if none that can be read were."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["sampled"] if np.array_equal(file["made_of"], made_of) else None
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
 
 
 def _said(problem: Problem) -> dict[str, Any]:

@@ -52,6 +52,10 @@ TABLE = Record(
         "draws": Integer("Draws of each of the four chains.", 10, 1_000_000),
         "profiles": Flag("Profile likelihoods of every parameter."),
         "polish": Integer("Gauss-Newton steps on coupled runs at the end; 0: none.", 0, 100),
+        "cross_check": Text("A second search, on sampled runs alone.", ("none", "cma")),
+        "cross_check_runs": Integer(
+            "Sampled runs of each condition for it; 0: ten times those of the search.", 0, 10**7
+        ),
         "polish_seeds": Integer("Seeds of their Jacobian; at least 100 for errors.", 2, 100_000),
     },
     ("model", "parameters", "observables", "measurements"),
@@ -89,37 +93,52 @@ def load_fit(path: Path, overrides: Sequence[str] = ()) -> Problem:
     settings = {k: v for k, v in table.items() if k in Settings.__dataclass_fields__}
     for key in ("spread", "region"):
         if key in settings:
-            settings[key] = _positive(settings[key], f"fit.{key}", refuse)
+            settings[key] = positive(settings[key], f"fit.{key}", refuse)
     name = table.get("name", path.stem)
     return Problem(name, str(path), parameters, conditions, observables, data, Settings(**settings))
 
 
 def _fit_table(path: Path, overrides: Sequence[str], refuse: Callable) -> dict[str, Any]:
+    content = content_of(path, ("schema", "fit"), refuse)
+    if "fit" not in content:
+        raise refuse("fit", "this table is missing; write [fit]")
+    table = with_overrides(content["fit"], "fit", overrides)
+    TABLE.check(table, "fit", refuse)
+    return table
+
+
+def content_of(path: Path, known: Sequence[str], refuse: Callable) -> dict[str, Any]:
+    """A file of TOML of schema 1 with nothing but the `known` keys. Raises InputError."""
     try:
         content = parse_toml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{path}: this file cannot be read; write a TOML file") from None
     for key in content:
-        if key not in ("schema", "fit"):
-            raise refuse(key, f"this key is not known; {did_you_mean(key, ['schema', 'fit'])}")
+        if key not in known:
+            raise refuse(key, f"this key is not known; {did_you_mean(key, known)}")
     Integer("", 1, 1).check(content.get("schema"), "schema", refuse)
-    if "fit" not in content:
-        raise refuse("fit", "this table is missing; write [fit]")
-    table = dict(content["fit"]) if isinstance(content["fit"], dict) else content["fit"]
+    return content
+
+
+def with_overrides(found: Any, name: str, overrides: Sequence[str]) -> Any:
+    """A table with some of its keys replaced; what is no table is left to the check."""
+    if not isinstance(found, dict):
+        return found
+    table = dict(found)
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f'--set {text}: write it as key=value, such as "runs=16"')
-        key = key.strip().removeprefix("fit.")
+        key = key.strip().removeprefix(f"{name}.")
         try:
             table |= parse_toml(f"{key} = {value}", "--set")
         except InputError:
             table[key] = value.strip()
-    TABLE.check(table, "fit", refuse)
     return table
 
 
-def _positive(value: Any, key: str, refuse: Callable) -> float:
+def positive(value: Any, key: str, refuse: Callable) -> float:
+    """A number above 0. Raises InputError."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -174,10 +193,10 @@ def _parameter(row: Row, model: Model, model_with: Callable) -> Parameter:
 
     def canonical(column: str) -> float:
         written = row.need(column)
-        if column != "nominalValue" and _parts(written)[1] != _parts(row.need("lowerBound"))[1]:
+        if column != "nominalValue" and parts(written)[1] != parts(row.need("lowerBound"))[1]:
             raise row.refuse(column, f"{written} has another unit than lowerBound; write one unit")
         try:
-            return model_with([f"{name}={_quoted(written)}"]).values[name]
+            return model_with([f"{name}={quoted(written)}"]).values[name]
         except InputError as error:
             raise row.refuse(column, str(error)) from None
 
@@ -192,20 +211,20 @@ def _parameter(row: Row, model: Model, model_with: Callable) -> Parameter:
     if not low <= start <= high:
         where = "nominalValue" if "nominalValue" in row.cells else "lowerBound"
         raise row.refuse(where, f"the start {start:g} lies outside of the bounds; widen them")
-    number, unit = _parts(row.need("upperBound"))
+    number, unit = parts(row.need("upperBound"))
     factor = high / number if number else 1.0
     prior = _prior(row, scale)
     return Parameter(name, scale, low, high, start, unit, factor, prior)
 
 
-def _parts(written: str) -> tuple[float, str]:
+def parts(written: str) -> tuple[float, str]:
     """Number and unit of what `units.parse` has read already; (0, "") of anything else."""
     match = re.fullmatch(r"([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*(.*)", written)
     return (float(match[1]), match[2]) if match else (0.0, "")
 
 
-def _quoted(written: str) -> str:
-    return f'"{written}"' if _parts(written)[1] else written
+def quoted(written: str) -> str:
+    return f'"{written}"' if parts(written)[1] else written
 
 
 def _prior(row: Row, scale: str) -> tuple[float, float] | None:

@@ -9,7 +9,13 @@ import numpy as np
 from lattice.analysis.page import Page
 from lattice.fitting import figures
 from lattice.fitting.conduct import Result
-from lattice.fitting.result import GRADIENT, gradient_verdict, interval
+from lattice.fitting.result import (
+    GRADIENT,
+    crossed_sentence,
+    crossed_summary,
+    gradient_verdict,
+    interval,
+)
 from lattice.io.files import write_text
 
 
@@ -62,6 +68,8 @@ def write_report(result: Result, folder: Path) -> Path:
             figures.draw_posterior(result, folder / "posterior.png"),
             f"Draws of the posterior ({problem.settings.posterior}) in the units of the table.",
         )
+    if result.crossed is not None:
+        _cross_check(page, result)
     page.section("How it was computed")
     page.paragraph(
         f"Gradient: {GRADIENT.format(reading=problem.settings.reading.replace('_', ' '))}. "
@@ -71,6 +79,23 @@ def write_report(result: Result, folder: Path) -> Path:
     path = folder / "index.html"
     write_text(path, page.html())
     return path
+
+
+def _cross_check(page: Page, result: Result) -> None:
+    found = crossed_summary(result)
+    assert found is not None
+    page.section("Cross-check")
+    page.paragraph(crossed_sentence(result) + ".")
+    page.table(
+        ["parameter", "estimate", "cross-check", "unit", "standard errors away"],
+        [
+            [p.name, f"{p.written(u):.4g}", f"{row['estimate']:.4g}", p.unit,
+             f"{row['errors_away']:+.2f}"]
+            for p, u, row in zip(
+                result.problem.parameters, result.fitted.u, found["parameters"], strict=True
+            )
+        ],
+    )  # fmt: skip
 
 
 def _headline(result: Result) -> str:

@@ -69,8 +69,42 @@ def summary(result: Result) -> dict[str, Any]:
             {"name": f.name, "interval_95": [p.written(u) for u in f.interval]}
             for f, p in zip(result.profiles, problem.parameters, strict=False)
         ],
+        "cross_check": crossed_summary(result),
         "notes": list(result.notes),
     }
+
+
+def crossed_summary(result: Result) -> dict[str, Any] | None:
+    """Where CMA-ES ended, and how far from the estimate in its standard errors."""
+    crossed, problem = result.crossed, result.problem
+    if crossed is None:
+        return None
+    distance = (crossed.u - result.fitted.u) / result.information.errors
+    rows = [
+        {"name": p.name, "unit": p.unit, "estimate": p.written(u), "errors_away": float(z)}
+        for p, u, z in zip(problem.parameters, crossed.u, distance, strict=True)
+    ]
+    return {
+        "method": "CMA-ES on sampled runs",
+        "parameters": rows,
+        "chi2": crossed.chi2,
+        "sampled_runs_of_each_condition": crossed.runs,
+        "those_of_the_search": problem.settings.iterations * problem.settings.runs,
+        "points": crossed.points,
+        "rms_errors_away": float(np.sqrt(np.mean(distance**2))),
+    }
+
+
+def crossed_sentence(result: Result) -> str:
+    """The cross-check in words; empty where there was none."""
+    found = crossed_summary(result)
+    if found is None:
+        return ""
+    return (
+        f"{found['method']}: {found['sampled_runs_of_each_condition']} runs of each condition, "
+        f"the search {found['those_of_the_search']}; chi2 {found['chi2']:.4g} beside "
+        f"{result.chi2:.4g}; {found['rms_errors_away']:.2g} standard errors away (rms)"
+    )
 
 
 def gradient_verdict(result: Result, index: int) -> str:

@@ -116,11 +116,16 @@ def starts_of(problem: Problem) -> list[Float[np.ndarray, "P"]]:
     generator = np.random.default_rng([problem.settings.seed, 1])
     low, high = problem.bounds
     first, found = problem.start, [problem.start]
-    scale = np.array([1.0 if p.scale != "lin" else abs(p.start) or 1.0 for p in problem.parameters])
+    scale = scales_of(problem)
     for _ in range(problem.settings.starts - 1):
         step = problem.settings.spread * scale * generator.uniform(-1, 1, len(first))
         found.append(np.clip(first + step, low, high))
     return found
+
+
+def scales_of(problem: Problem) -> Float[np.ndarray, "P"]:
+    """What a step of 1 means: 1 in a logarithm, the size of the start on a linear scale."""
+    return np.array([1.0 if p.scale != "lin" else abs(p.start) or 1.0 for p in problem.parameters])
 
 
 def offset_at(problem: Problem, iterations: list[Iteration], run: np.ndarray) -> Offset:

@@ -102,6 +102,8 @@ class Settings:
     profiles: bool = False
     polish: int = 0
     polish_seeds: int = 100
+    cross_check: str = "none"
+    cross_check_runs: int = 0
 
 
 @dataclass(frozen=True)

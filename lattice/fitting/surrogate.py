@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from lattice.model.structure import Model
 from lattice.run import bone_of
 
 TINY = 1e-30
+Schedules = dict[int, Any]
+"""Condition -> bool [N, I]: in which steps which interventions act."""
 
 
 class Surrogate:
@@ -28,39 +31,49 @@ class Surrogate:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._groups = _groups(problem)
+        self._due = self._schedules(problem)
         self._last: tuple[bytes, np.ndarray, np.ndarray] | None = None
         self._value = jax.jit(self.traced)
-        self._both = jax.jit(jax.jacfwd(lambda u: (v := self.traced(u), v), has_aux=True))
+        self._both = jax.jit(jax.jacfwd(lambda u, due: (v := self.traced(u, due), v), has_aux=True))
 
     def on(self, problem: Problem) -> Surrogate:
         """The same compiled relaxation for other measurements of the same layout (observable,
-        condition and time of each datum). Raises ValueError if the layout is another."""
+        condition and time of each datum), and other times of interventions. Raises ValueError if
+        the layout is another."""
         if _layout(problem) != _layout(self.problem):
             raise ValueError("the data have another layout")
         other = copy(self)
-        other.problem = problem
+        other.problem, other._due, other._last = problem, self._schedules(problem), None
         return other
+
+    def _schedules(self, problem: Problem) -> Schedules:
+        return {
+            c: group.relaxation.due(problem.conditions[c].model)
+            for group in self._groups
+            for c in group.conditions
+        }
 
     @property
     def notes(self) -> list[str]:
         """What the derivative leaves out or replaces."""
         return sorted({g.relaxation.note for g in self._groups if g.relaxation.note})
 
-    def traced(self, u: Float[Array, "P"]) -> Float[Array, "M"]:
-        """The predictions, traceable by JAX."""
+    def traced(self, u: Float[Array, "P"], due: Schedules | None = None) -> Float[Array, "M"]:
+        """The predictions, traceable by JAX; `due` stands for the times of interventions."""
+        due = self._due if due is None else due
         parameters = self.problem.parameters
         values = {
             p.name: u[i] if p.scale == "lin" else jnp.exp(u[i]) for i, p in enumerate(parameters)
         }
         found = [jnp.zeros(())] * len(self.problem.data)
         for group in self._groups:
-            for place, value in group.predict(self.problem, values).items():
+            for place, value in group.predict(self.problem, values, due).items():
                 found[place] = value
         return jnp.stack(found)
 
     def __call__(self, u: Float[np.ndarray, "P"]) -> Float[np.ndarray, "M"]:
         """The predictions. Raises NumericalError where one is not finite."""
-        value = np.asarray(self._value(jnp.asarray(u, jnp.float32)), float)
+        value = np.asarray(self._value(jnp.asarray(u, jnp.float32), self._due), float)
         self._check(u, value)
         return value
 
@@ -68,7 +81,7 @@ class Surrogate:
         """The predictions [M] and their derivative [M, P]; the last ones are remembered."""
         key = np.asarray(u, np.float64).tobytes()
         if self._last is None or self._last[0] != key:
-            derivative, value = self._both(jnp.asarray(u, jnp.float32))
+            derivative, value = self._both(jnp.asarray(u, jnp.float32), self._due)
             value, derivative = np.asarray(value, float), np.asarray(derivative, float)
             self._check(u, value + derivative.sum(axis=1))
             self._last = key, value, derivative
@@ -106,11 +119,13 @@ class _Group:
         )  # fmt: skip
         self.changes = [_changes(base, model) for model in models]
 
-    def predict(self, problem: Problem, values: Mapping[str, Array]) -> dict[int, Array]:
+    def predict(
+        self, problem: Problem, values: Mapping[str, Array], due: Schedules
+    ) -> dict[int, Array]:
         """Place of a datum -> its prediction."""
         found = {}
         for condition, changes in zip(self.conditions, self.changes, strict=True):
-            course = self.relaxation({**changes, **values})
+            course = self.relaxation({**changes, **values}, jnp.asarray(due[condition]))
             columns = {n: course[:, i] for i, n in enumerate(self.names)}
             beginning = {n: column[0] for n, column in columns.items()}
             for place, datum in enumerate(problem.data):

@@ -28,7 +28,7 @@ from lattice.engine.step import Plan, matching_orders
 from lattice.engine.table import Entry, Group
 from lattice.inference import closure_matrix
 from lattice.inference.closure_fields import field_part
-from lattice.inference.closure_view import Places, PlaceView, degrees
+from lattice.inference.closure_view import FAINT, Places, PlaceView, degrees
 from lattice.model.errors import InputError
 from lattice.model.structure import Model
 
@@ -265,7 +265,7 @@ def _matching(carry, quotas, rules: PairFluxes, degree, matchings: int):
     states = x.shape[1]
     own = own * (1 - jnp.eye(states, dtype=x.dtype))
     gain = jnp.einsum("cd,cdab->cb", degree, own) - jnp.einsum("cd,cdab->ca", degree, own)
-    there = x > 0
+    there = x > FAINT
     rate = own / jnp.where(there, x, 1)[:, None, :, None] * there[:, None, :, None]
     count = x.shape[0]
     others = jnp.maximum(degree[:, None, :] - jnp.eye(count, dtype=x.dtype)[None], 0)
@@ -283,7 +283,7 @@ def _consistent(pairs: Float[Array, "K K C C"], x: Float[Array, "K C"]) -> Float
 
     def fitted(pairs):
         found = jnp.sum(pairs, axis=3)
-        there = found > 1e-30
+        there = found > FAINT
         factor = jnp.where(there, x[:, None, :] / jnp.where(there, found, 1), 0)
         return pairs * factor[..., None]
 

@@ -19,6 +19,11 @@ PLACES = ("marrow", "surface", "bone")
 FACES = 6
 
 
+FAINT = 1e-12
+"""A probability below which nobody is there: its square, by which derivatives of quotients divide,
+must not vanish in float32."""
+
+
 @dataclass(frozen=True, eq=False)
 class Places:
     """The voxels of a lattice by place. `names`: those that are there; `size` [K] voxels of each;
@@ -128,7 +133,8 @@ class PlaceView:
         own = self.state["x"][:, self.code]
         degree = degrees(self.places, self.state["size"])
         found = jnp.sum(degree * pairs, axis=1)
-        return jnp.where(own > 0, found / jnp.where(own > 0, own, 1), 0)
+        there = own > FAINT
+        return jnp.where(there, found / jnp.where(there, own, 1), 0)
 
     def odds(self) -> Float[Array, "7 ..."]:
         """Probabilities of 0..6 of the counted neighbours: those of the lattice for bone, binomial

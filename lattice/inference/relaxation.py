@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from lattice.engine import mean_field
 from lattice.engine.declare import has_bone
@@ -60,10 +60,19 @@ class Relaxation:
     iterations: int
     dtype: str
 
-    def __call__(self, numbers: Mapping[str, ArrayLike]) -> Float[Array, "T O"]:
-        """The observables. Raises InputError for a name that is no number of the model."""
+    def __call__(
+        self, numbers: Mapping[str, ArrayLike], due: Bool[Array, "N I"] | None = None
+    ) -> Float[Array, "T O"]:
+        """The observables, with interventions in the steps of `due` (default: `due` of the model).
+        Raises InputError for a name that is no number of the model."""
         read = self._mean_field if self.reading == "mean_field" else self._pair_closure
-        return read(self._numbers(numbers))
+        due = jnp.asarray(self.due(self.model)) if due is None else due
+        return read(self._numbers(numbers), due)
+
+    def due(self, model: Model) -> Bool[np.ndarray, "N I"]:
+        """The steps in which the interventions of a model of this structure act: its schedule is
+        turned into steps here, so that no derivative knows of it."""
+        return due_steps(model, 0, int(steps_of(model, self.times).max()))
 
     def _numbers(self, changes: Mapping[str, ArrayLike]) -> Numbers:
         names = check_parameters(self.model, tuple(changes))
@@ -95,7 +104,7 @@ class Relaxation:
     def _clocks(self) -> list[str]:
         return [r.after for r in self.model.rules if r.after is not None]
 
-    def _mean_field(self, numbers: Numbers) -> Float[Array, "T O"]:
+    def _mean_field(self, numbers: Numbers, due: Bool[Array, "N I"]) -> Float[Array, "T O"]:
         model, region = self.staged, region_of(self.model)
         plan = plan_of(model, region, region.size, iterations=self.iterations)
         rows = steps_of(model, self.times)
@@ -107,14 +116,12 @@ class Relaxation:
             counts = self._without_stages(jnp.sum(state["x"], axis=0))
             return read_state(self.model, self.observables, state, counts)
 
-        due = jnp.asarray(due_steps(model, 0, int(rows.max())))
-
         def steps(state, due):
             return mean_field.scan_steps(plan, numbers, state, due, measure)
 
         return mean_field.course(steps, state, due, measure)[jnp.asarray(rows)]
 
-    def _pair_closure(self, numbers: Numbers) -> Float[Array, "T O"]:
+    def _pair_closure(self, numbers: Numbers, due: Bool[Array, "N I"]) -> Float[Array, "T O"]:
         model, region = self.staged, region_of(self.staged)
         plan = plan_of(model, region, region.size)
         rows = steps_of(model, self.times)
@@ -133,7 +140,6 @@ class Relaxation:
         def steps(state, due):
             return jax.lax.scan(body, state, due)
 
-        due = jnp.asarray(due_steps(model, 0, int(rows.max())))
         state = closure.initial(model, places, numbers)
         return mean_field.course(steps, state, due, measure)[jnp.asarray(rows)]
 

@@ -10,14 +10,14 @@ parser. Inside are
 ``/state/<field>``   what the next step reads
 ``/ledger/<field>``  running totals that no step reads
 
-Arrays are global: nothing depends on the number of devices.
+Arrays are global: nothing depends on the number of devices. Where several processes write, the
+large ones are virtual datasets over the files of `shards`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,22 +33,37 @@ from lattice.io.files import (
     explain_os_error,
     group_in,
     new_hdf5,
-    newer,
     replacing,
     storage_options,
     text_in,
 )
+from lattice.io.seal import (
+    FOLDER,
+    SCHEMA,
+    SEAL_BYTES,
+    SHARED_SCHEMA,
+    Damage,
+    check_seal,
+    write_seal,
+)
+from lattice.io.shards import (
+    Share,
+    Stored,
+    await_parts,
+    check_parts,
+    is_shared,
+    remove_parts,
+    show_parts,
+    write_part,
+)
 from lattice.model.errors import DamagedFileError, InputError
 from lattice.model.structure import Model
 
-SCHEMA = 1
-FOLDER = "checkpoints"
-SEAL_BYTES = 512  # the smallest user block that HDF5 allows
-MAGIC = b"osteolattice checkpoint "
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+BLOCK_BYTES = 1 << 26
 DEFLATE_LIMIT = 1100  # deflate cannot shrink by more than 1032
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
+"""Name -> array of the host, or `Stored`."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +88,6 @@ class Checkpoint:
     skipped: tuple[str, ...] = ()
 
 
-class _Damage(Exception):
-    """What is wrong with a file, as a clause."""
-
-
 def digest(state: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of the logical state: names, dtypes, shapes and little-endian C-order bytes of all
     arrays, in the order of their names. Independent of how and where the state is stored."""
@@ -87,6 +98,35 @@ def digest(state: Mapping[str, np.ndarray]) -> str:
         total.update(head.encode() + b"\n")
         total.update(_bytes_of(array))
     return total.hexdigest()
+
+
+def stored_digest(path: Path) -> str:
+    """The digest of the state in a checkpoint, read a block of planes at a time, unverified."""
+    total = hashlib.sha256()
+    with h5py.File(path, "r", locking=False) as file:
+        group = group_in(file, "state")
+        for name in sorted(group):
+            dataset = dataset_in(group, name)
+            head = json.dumps([name, dataset.dtype.str, list(dataset.shape)])
+            total.update(head.encode() + b"\n")
+            for block in _blocks(dataset):
+                total.update(_bytes_of(_little_endian(block)))
+    return total.hexdigest()
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    """A dataset in pieces along its first axis, of at most about 64 MiB."""
+    if not dataset.shape or not dataset.size:
+        yield np.asarray(dataset[()])
+        return
+    planes = max(1, BLOCK_BYTES * dataset.shape[0] // max(1, dataset.nbytes))
+    for first in range(0, dataset.shape[0], planes):
+        yield np.asarray(dataset[first : first + planes])
+
+
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies in a run folder."""
+    return folder / FOLDER / f"step-{step:09d}.h5"
 
 
 def write_checkpoint(
@@ -100,21 +140,33 @@ def write_checkpoint(
     time_h: float,
     provenance: Mapping[str, Any],
     keep: int,
+    share: Share | None = None,
 ) -> Path:
     """Writes ``folder/checkpoints/step-<9 digits>.h5`` and returns its path.
 
     The file appears complete or not at all; older ones beyond the newest `keep` are removed
-    after that. Raises StorageError when the disk refuses.
+    after that. With a `share`, the arrays hold the planes of this process alone; the first one
+    waits for the parts of the others and writes the master, the others write their part.
+    Raises StorageError when the disk refuses.
     """
-    target = folder / FOLDER / f"step-{step:09d}.h5"
+    target = checkpoint_at(folder, step)
     try:
         target.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise explain_os_error(target, error) from error
     arrays = {f"state/{name}": _little_endian(a) for name, a in state.items()}
     arrays |= {f"ledger/{name}": _little_endian(a) for name, a in ledger.items()}
+    divided = set() if share is None else _divided(model)
+    parts: list[dict[str, Any]] = []
+    if share is not None:
+        own = {name: a for name, a in arrays.items() if name in divided}
+        part = write_part(target.parent, share, step, own, model.output.compression)
+        if share.index:
+            return part
+        parts = await_parts(target.parent, share, step)
+    schema = SCHEMA if share is None else SHARED_SCHEMA
     manifest = {
-        "schema": SCHEMA,
+        "schema": schema,
         "model": model.name,
         "seed": int(seed),
         "step": int(step),
@@ -122,9 +174,9 @@ def write_checkpoint(
         "values": model.values,
         "provenance": dict(provenance),
         "config": hashlib.sha256(model.text.encode()).hexdigest(),
-        "arrays": {name: _describe(a) for name, a in arrays.items()},
-        "digest": digest(state),
+        "arrays": {name: _describe(a) for name, a in arrays.items() if name not in divided},
     }
+    manifest |= {"digest": digest(state)} if share is None else {"parts": parts}
     with replacing(target) as temporary:
         with new_hdf5(temporary, user_block=SEAL_BYTES) as file:
             file["manifest"] = json.dumps(manifest)
@@ -132,6 +184,9 @@ def write_checkpoint(
             file.create_group("state")
             file.create_group("ledger")
             for name, array in arrays.items():
+                if share is not None and name in divided:
+                    show_parts(file, parts, name, share.planes, array)
+                    continue
                 options = storage_options(array.shape, array.dtype, model.output.compression)
                 file.create_dataset(name, data=array, **options)
             for spec in declare(model):
@@ -140,26 +195,39 @@ def write_checkpoint(
                     dataset = dataset_in(group, spec.name)
                     dataset.attrs["dims"] = " ".join(spec.dims)
                     dataset.attrs["unit"] = spec.unit
-        with open(temporary, "rb+", buffering=0) as raw:
-            os.pwrite(raw.fileno(), _seal(temporary), 0)
+        write_seal(temporary, schema)
     _prune(target.parent, newest=step, keep=keep)
+    remove_parts(target.parent, step, [path for _, path in _numbered(target.parent)])
     return target
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def _divided(model: Model) -> set[str]:
+    """Full names of the arrays that lie in parts where several processes write."""
+    return {
+        f"{'state' if spec.restart else 'ledger'}/{spec.name}"
+        for spec in declare(model)
+        if is_shared(spec.dims)
+    }
+
+
+def read_checkpoint(path: Path, *, stored: bool = False) -> Checkpoint:
     """Reads and verifies one checkpoint.
+
+    `stored` leaves the arrays in the file, as `shards.Stored`, once its bytes and those of its
+    parts are verified; there is no digest then.
 
     Raises InputError when the file is absent, foreign or newer than this program, and
     DamagedFileError, naming the newest good checkpoint beside it, when it is not what was written.
     """
     try:
-        return _read(path)
-    except _Damage as damage:
+        return _read(path, stored)
+    except Damage as damage:
         raise DamagedFileError(f"{path} is damaged ({damage}); {_advice(path)}") from damage
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint:
-    """The newest good checkpoint of a run folder (or of a folder of checkpoints).
+def newest_checkpoint(folder: Path, *, stored: bool = False) -> Checkpoint:
+    """The newest good checkpoint of a run folder (or of a folder of checkpoints); `stored` leaves
+    its arrays in the file (see `read_checkpoint`).
 
     Those that cannot be used are passed over and named in `Checkpoint.skipped`. Raises InputError
     when there is none at all, DamagedFileError when none can be used.
@@ -173,8 +241,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
     skipped: list[str] = []
     for path in paths:
         try:
-            return replace(_read(path), skipped=tuple(skipped))
-        except _Damage as damage:
+            return replace(_read(path, stored), skipped=tuple(skipped))
+        except Damage as damage:
             skipped.append(f"{path} is damaged ({damage})")
         except InputError as error:
             skipped.append(str(error))
@@ -203,8 +271,9 @@ def _prune(folder: Path, *, newest: int, keep: int) -> None:
     done = sorted(item for item in _numbered(folder) if item[0] <= newest)
     for _, path in done[: -max(1, keep)]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(".step-*.part"):
-        path.unlink(missing_ok=True)
+    for path in folder.glob(".step-*.h5.part"):
+        if re.fullmatch(r"\.step-\d+\.h5\.part", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _little_endian(array: np.ndarray) -> np.ndarray:
@@ -225,72 +294,39 @@ def _describe(array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _seal(path: Path, schema: int = SCHEMA) -> bytes:
-    """The first block of a file: its length and the SHA-256 of all that follows the block."""
-    with open(path, "rb") as file:
-        length = file.seek(0, os.SEEK_END)
-        file.seek(SEAL_BYTES)
-        hashed = hashlib.file_digest(file, "sha256").hexdigest()
-    text = MAGIC + f"{schema}\nbytes {length}\nsha256 {hashed}\n".encode()
-    return text.ljust(SEAL_BYTES, b"\0")
-
-
-def _check_seal(path: Path) -> None:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(SEAL_BYTES + len(HDF5_SIGNATURE))
-        if not head.startswith(MAGIC) and head[SEAL_BYTES:] != HDF5_SIGNATURE:
-            raise InputError(
-                f"{path} is not a checkpoint of osteolattice: name a run folder or one of the "
-                f"files in its {FOLDER} folder"
-            )
-        found = re.match(re.escape(MAGIC) + rb"(\d{1,9})\n", head)
-        if found and (schema := int(found[1])) > SCHEMA:
-            sealed = head[:SEAL_BYTES] == _seal(path, schema)
-            raise newer(path, schema, SCHEMA, _writer(path) if sealed else None)
-        if head[:SEAL_BYTES] != _seal(path):
-            raise _Damage("its bytes do not match its checksum")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): name a run folder or a checkpoint in it"
-        ) from error
-
-
-def _writer(path: Path) -> str | None:
-    """The version that has written a sealed file of a schema that this program does not know."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return json.loads(text_in(file, "manifest"))["provenance"]["versions"]["osteolattice"]
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
-        return None
-
-
 def _advice(path: Path) -> str:
     for other in list_checkpoints(path.parent):
         if other == path:
             continue
         try:
-            _check_seal(other)
-        except (_Damage, InputError):
+            _check_whole(other)
+        except (Damage, InputError):
             continue
         return f"the newest good checkpoint is {other}"
     return "there is no other good checkpoint beside it, so start the run again"
 
 
-def _read(path: Path) -> Checkpoint:
-    _check_seal(path)
+def _check_whole(path: Path) -> None:
+    """Raises Damage or InputError if the file or one of its parts is not what was written."""
+    check_seal(path)
+    with h5py.File(path, "r", locking=False) as file:
+        check_parts(path, json.loads(text_in(file, "manifest")).get("parts", []))
+
+
+def _read(path: Path, stored: bool = False) -> Checkpoint:
+    check_seal(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             manifest = json.loads(text_in(file, "manifest"))
             config = text_in(file, "config")
             if hashlib.sha256(config.encode()).hexdigest() != manifest["config"]:
-                raise _Damage("its configuration does not match its manifest")
-            limit = path.stat().st_size * DEFLATE_LIMIT
-            described = manifest["arrays"]
-            arrays = {name: _load(file, name, described[name], limit) for name in described}
+                raise Damage("its configuration does not match its manifest")
+            size = path.stat().st_size + check_parts(path, manifest.get("parts", []))
+            arrays = _stored(file, path) if stored else _loaded(file, manifest, size)
         state, ledger = _under("state/", arrays), _under("ledger/", arrays)
-        if digest(state) != manifest["digest"]:
-            raise _Damage("its state does not match its digest")
+        found = "" if stored else digest(state)
+        if not stored and found != manifest.get("digest", found):
+            raise Damage("its state does not match its digest")
         return Checkpoint(
             path=path,
             state=state,
@@ -302,26 +338,47 @@ def _read(path: Path) -> Checkpoint:
             step=manifest["step"],
             time_h=manifest["time_h"],
             provenance=manifest["provenance"],
-            digest=manifest["digest"],
+            digest=found,
         )
     except MemoryError as error:
         raise InputError(
             f"{path} does not fit into the memory of this machine: resume it on a larger one"
         ) from error
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise _Damage(f"its contents are incomplete: {error}") from error
+        raise Damage(f"its contents are incomplete: {error}") from error
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def _load(file: h5py.File, name: str, expected: Mapping[str, Any], limit: int) -> np.ndarray:
+def _loaded(file: h5py.File, manifest: Mapping[str, Any], size: int) -> Arrays:
+    """All arrays, each as its manifest says; those in parts are as the parts' checksums say."""
+    described = manifest["arrays"]
+    limit = size * DEFLATE_LIMIT
+    arrays = {name: _load(file, name, described[name], limit) for name in described}
+    if manifest.get("parts"):
+        for name in _names(file):
+            if name not in arrays:
+                arrays[name] = _load(file, name, None, limit)
+    return arrays
+
+
+def _stored(file: h5py.File, path: Path) -> dict[str, Stored]:
+    return {name: Stored(path, name, dataset_in(file, name).shape) for name in _names(file)}
+
+
+def _names(file: h5py.File) -> list[str]:
+    """Full names of all arrays in a checkpoint."""
+    return [f"{group}/{name}" for group in ("state", "ledger") for name in group_in(file, group)]
+
+
+def _load(file: h5py.File, name: str, expected: Mapping[str, Any] | None, limit: int) -> np.ndarray:
     dataset = dataset_in(file, name)
     # A claim that the file is too small to hold is refused before memory is set aside for it.
     if dataset.nbytes > limit:
-        raise _Damage(f"{name} claims more data than the file can hold")
+        raise Damage(f"{name} claims more data than the file can hold")
     array = np.asarray(dataset[()])
-    if _describe(array) != expected:
-        raise _Damage(f"{name} does not match its checksum")
+    if expected is not None and _describe(array) != expected:
+        raise Damage(f"{name} does not match its checksum")
     return array

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lattice.cli.distributed import checked, launcher, place
-from lattice.io.checkpoint import newest_checkpoint
+from lattice.io.checkpoint import list_checkpoints, newest_checkpoint
 from lattice.model import InputError
 from tests.cli.tiny import ROOT, command, environment, run_command, write_model
 
@@ -61,10 +61,26 @@ def test_processes_change_no_bit_and_hand_over_to_one_device(tmp_path, count):
     assert on.returncode == 0, on.stderr
     expected = newest_checkpoint(tmp_path / "alone").digest
     assert newest_checkpoint(tmp_path / "copy").digest == expected
+    assert "digest      " + newest_checkpoint(tmp_path / "shared").digest in done[0].stdout
+    parts = sorted(p.name for p in (tmp_path / "shared" / "checkpoints").glob("*.part-*"))
+    kept = len(list_checkpoints(tmp_path / "shared"))
+    assert len(parts) == kept * count, parts
     # A folder that exists is refused by the first process, and no other one hangs.
     again = together(count, "run", config, "--out", tmp_path / "shared")
     assert [d.returncode for d in again] == [2] * count
     assert "shared" in again[0].stderr
+
+
+def test_a_checkpoint_of_one_process_goes_on_in_two(tmp_path):
+    config = write_model(tmp_path, ("shape = [8, 8, 8]", "shape = [8, 8, 16]"))
+    alone, handed = tmp_path / "alone", tmp_path / "handed"
+    assert run_command("run", config, "--out", alone, "--seed", 5, "--quiet").returncode == 0
+    begun = run_command("run", config, "--out", handed, "--seed", 5, "--until", "4 h", "--quiet")
+    assert begun.returncode == 0, begun.stderr
+    for until in ("8 h", "10 h"):  # from one file, then from two parts
+        done = together(2, "resume", handed, "--until", until)
+        assert [d.returncode for d in done] == [0, 0], done[0].stderr
+    assert newest_checkpoint(handed).digest == newest_checkpoint(alone).digest
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def test_the_whole_step_takes_less_than_180_bytes_per_voxel():
     model = load(ROOT / "benchmarks" / "whole_step.toml")
     voxels = 128**3
     assert model.lattice.shape == (128, 128, 128)
-    memory = program_of(model, int(0.045 * voxels)).compile().memory_analysis()
+    memory = program_of(model, int(0.045 * voxels)).lower().compile().memory_analysis()
     assert memory is not None
     state, work = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     assert state < 47 * voxels

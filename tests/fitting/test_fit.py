@@ -12,9 +12,11 @@ import xarray
 from lattice.cli.main import main
 from lattice.fitting import identify, likelihood, posterior
 from lattice.fitting.conduct import conduct
+from lattice.fitting.cross_check import SEEDS_BEYOND, cross_check
 from lattice.fitting.reading import load_fit
 from lattice.fitting.report import write_report
 from lattice.fitting.result import summary, write_result
+from lattice.fitting.store import SEEDS_APART, SampleStore
 from lattice.fitting.surrogate import Surrogate
 from tests.fitting.study import DISH, Dish, floor_of, log_errors
 
@@ -68,12 +70,12 @@ def test_files_tell_what_was_found(fitted):
 
 def test_goes_on_without_repeating_runs(fitted, dish, monkeypatch):
     result, folder = fitted
-    import lattice.fitting.conduct as conducting
+    import lattice.fitting.store as store
 
     def never(*_):
         raise AssertionError("a sampled run was repeated")
 
-    monkeypatch.setattr(conducting, "sample", never)
+    monkeypatch.setattr(store, "sample", never)
     again = conduct(result.problem, folder, surrogate=dish.surrogate)
     np.testing.assert_array_equal(again.fitted.u, result.fitted.u)
     other = replace(result.problem, settings=replace(result.problem.settings, seed=5))
@@ -157,6 +159,39 @@ def test_what_the_data_do_not_tell_is_said(fitted, dish):
     assert known.eigenvalues[0] < 1e-6 * known.eigenvalues[-1]
 
 
+class Bowl(SampleStore):
+    """Sampled runs of a model whose data are the parameters themselves, and noise."""
+
+    def __init__(self, folder):
+        super().__init__(folder, 0, lambda line: None)
+        self.asked = []
+
+    def get(self, name, problem, u, seeds):
+        self.asked.append((name, seeds[0], len(seeds)))
+        noise = np.random.default_rng(seeds[0]).standard_normal((len(seeds), len(u)))
+        return u + 0.1 * noise
+
+
+def test_cma_finds_the_bottom_with_the_runs_that_it_may_take(dish, tmp_path):
+    problem = dish.problem
+    target = problem.start + np.linspace(-0.6, 0.6, 8)
+    data = tuple(replace(d, mean=float(m)) for d, m in zip(problem.data, target, strict=False))
+    settings = replace(problem.settings, cross_check_runs=2400)
+    problem = replace(problem, data=data, settings=settings)
+    total, store = 0.01 * np.eye(8), Bowl(tmp_path)
+    u, points = cross_check(problem, total, store, lambda line: None)
+    np.testing.assert_allclose(u, target, atol=0.1)
+    runs = sum(count for *_, count in store.asked)
+    assert runs == 8 * points
+    assert 2300 < runs <= 2400
+    names = [name for name, *_ in store.asked]
+    assert len(set(names)) == len(names)
+    assert all(seed >= SEEDS_APART + SEEDS_BEYOND for _, seed, _ in store.asked)
+    assert len({seed for _, seed, _ in store.asked}) == len({name[4:7] for name in names})
+    again, _ = cross_check(problem, total, Bowl(tmp_path), lambda line: None)
+    np.testing.assert_array_equal(again, u)
+
+
 def test_the_command_refuses_bad_keys(tmp_path, capsys):
     """The command at work is followed in the README's own words."""
     assert main(["fit", str(DISH), "--out", str(tmp_path / "fit"), "--set", "runs=none"]) == 2
@@ -178,6 +213,18 @@ def test_recovery_at_full_size(tmp_path):
         assert rms < PER_FLOOR * floor_of(result)
         assert result.chi2 / len(result.problem.data) < 1.6
         assert result.runs <= 300
+
+
+@pytest.mark.full
+def test_cma_with_ten_times_the_runs_is_not_better(tmp_path):
+    dish = Dish(cross_check="cma")
+    result = dish.fitted(dish.truth, 300, tmp_path / "fit", 0.4 * np.array([1, -1] * 4))
+    rms = np.sqrt(np.mean(log_errors(result, dish.truth) ** 2))
+    truth = result.fitted.u - log_errors(result, dish.truth)
+    crossed = np.sqrt(np.mean((result.crossed.u - truth) ** 2))
+    assert rms < crossed, (rms, crossed)
+    told = summary(result)["cross_check"]
+    assert told["sampled_runs_of_each_condition"] > 9 * told["those_of_the_search"]
 
 
 @pytest.mark.full

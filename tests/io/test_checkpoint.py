@@ -207,7 +207,7 @@ def test_files_are_read_without_jax():
 
 def test_foreign_newer_and_absent_files_are_refused(tmp_path):
     path = write(tmp_path, 1)
-    seal(path, schema=2)
+    seal(path, schema=3)
     with pytest.raises(InputError, match="newer osteolattice"):
         read_checkpoint(path)
     path.write_bytes(b"PK\x03\x04" + bytes(2000))

@@ -63,12 +63,13 @@ def test_a_newer_file_names_the_version_needed(old, version, needed):
     folder, _ = old
     path = list_checkpoints(folder)[0]
     claim(path, "manifest", version)
-    seal(path, schema=2)
-    expected = rf"schema 2, this one reads 1\): install {needed}$"
+    seal(path, schema=3)
+    expected = rf"schema 3, this one reads 2\): install {needed}$"
     with pytest.raises(InputError, match=expected) as caught:
         read_checkpoint(path)
     assert str(path) in str(caught.value)
     claim(folder / "run.h5", "about", version)
+    expected = rf"schema 2, this one reads 1\): install {needed}$"
     with pytest.raises(InputError, match=expected):
         RunFile.open(folder)
 
@@ -78,7 +79,7 @@ def test_a_newer_file_that_is_damaged_is_not_opened(old):
     folder, _ = old
     path = list_checkpoints(folder)[0]
     claim(path, "manifest", "0.9.3")
-    seal(path, schema=2)
+    seal(path, schema=3)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

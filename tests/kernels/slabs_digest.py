@@ -27,7 +27,7 @@ def results(slabs: Slabs, periodic, basis):
         built = build_hierarchy(bone, jnp.array([0.01, 0.2]), periodic=periodic, slabs=slabs)
         options = {"voxel": 10.0, "slabs": slabs}
         for _ in range(2):
-            u, budget = step_implicit(
+            u, budget, _ = step_implicit(
                 u, source, sink, built, diffusion, decay, 0.5, periodic=periodic, **options
             )
         exact, _ = step_exact(u, source, basis, diffusion, decay, 0.5, **options)

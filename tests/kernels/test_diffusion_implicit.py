@@ -58,7 +58,7 @@ def stepper(scheme="auto", iterations=None, with_sink=False):
             voxel=VOXEL,
             scheme=scheme,
             iterations=iterations,
-        )
+        )[:2]
 
     return jax.jit(step)
 
@@ -207,7 +207,7 @@ def test_no_decay_no_diffusion_and_nothing_at_all():
     built = build_hierarchy(jnp.zeros(shape, jnp.uint8), jnp.array([0.0, 1.0]))
     source = np.zeros((*shape, 2))
     source[0, 0, 1, 0] = 2.0
-    new, budget = step_implicit(
+    new, budget, _ = step_implicit(
         jnp.zeros((*shape, 2), jnp.float32),
         f32(source),
         None,
@@ -230,7 +230,7 @@ def test_periodic_axes_and_factors_that_differ_by_species():
     u, source = rng.random((*shape, 4)), rng.random((*shape, 4))
     decay, diffusion = DECAY, DIFFUSION / 20
     built = build_hierarchy(jnp.asarray(mask), f32(in_bone), periodic=periodic)
-    new, _ = step_implicit(
+    new, *_ = step_implicit(
         f32(u), f32(source), None, built, f32(diffusion), f32(decay), 0.5, voxel=VOXEL,
         scheme="one_pole", iterations=10, periodic=periodic,
     )  # fmt: skip
@@ -254,7 +254,7 @@ def test_gradients_agree_with_finite_differences():
 
     @jax.jit
     def loss(log_diffusion, log_decay, strength):
-        new, _ = step_implicit(
+        new, *_ = step_implicit(
             u,
             strength * source,
             None,

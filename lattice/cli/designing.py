@@ -1,0 +1,40 @@
+"""`osteolattice design`: numbers of a treatment that bring most, within limits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from lattice.cli.jax_setup import prepare_jax
+
+
+def command_design(options: argparse.Namespace) -> int:
+    """Carry a design out, or go on with it; write its files and its page."""
+    prepare_jax()
+    from lattice.fitting.design import load_design
+    from lattice.fitting.design_conduct import design_treatment
+    from lattice.fitting.design_report import sentences, write_report
+    from lattice.fitting.design_result import searched_by, write_result
+
+    design = load_design(options.config, options.set)
+    folder = options.out or Path("runs") / options.config.stem
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        if not options.quiet:
+            print(f"{time.monotonic() - began:7.0f} s  {line}", file=sys.stderr, flush=True)
+
+    result = design_treatment(design, folder, tell)
+    paths = write_result(result, folder)
+    page = write_report(result, folder)
+    width = max(len(p.name) for p in design.problem.parameters)
+    for i, (p, u) in enumerate(zip(design.problem.parameters, result.treated.u, strict=True)):
+        print(f"{p.name:<{width}}  {p.written(u):.4g} {p.unit}".rstrip(), end="")
+        print(f"  ({searched_by(design, i)})")
+    for line in sentences(result):
+        print(line)
+    print("written: " + ", ".join(str(path) for path in paths))
+    print(f"report: {page}")
+    return 0

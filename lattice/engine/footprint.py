@@ -1,0 +1,106 @@
+"""What one device needs for a lattice that nobody has filled: memory and halo traffic.
+
+The step is traced and compiled from shapes alone. XLA's own account then tells the memory of a
+device, and the traced program every plane that travels between devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.sharding import Mesh
+
+from lattice.engine import devices
+from lattice.engine.simulation import program_of, room_for
+from lattice.model.structure import Model
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on each of `devices` devices: `state` lives on, `work` is the compiler's work space,
+    `received` arrives from other devices in a step with a field solve. `planes` are those of the
+    whole lattice."""
+
+    devices: int
+    planes: int
+    state: int
+    work: int
+    received: int
+
+    @property
+    def memory(self) -> int:
+        """State and work space together."""
+        return self.state + self.work
+
+
+def footprint(model: Model, active: float, mesh: Mesh | None = None) -> Footprint:
+    """The footprint of a model on a mesh; `active` is the share of voxels in the longest list of
+    active ones. Takes as long as compiling the step does."""
+    region = devices.region_of(model, mesh)
+    own = region.planes * region.shape[1] * region.shape[2]
+    traced = program_of(model, room_for(round(active * own), region), mesh)
+    account = traced.lower().compile().memory_analysis()
+    assert account is not None
+    state = account.argument_size_in_bytes
+    work = account.temp_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes
+    return Footprint(region.slabs.count, region.shape[0], state, work, received(traced.jaxpr.jaxpr))
+
+
+def sharings(planes: int) -> list[int]:
+    """The numbers of devices that can share a lattice of so many planes, fewest first."""
+    return [n for n in range(1, planes // 2 + 1) if planes % n == 0] or [1]
+
+
+def memory_on(count: int, known: tuple[Footprint, Footprint]) -> float:
+    """Bytes on each of `count` devices, from the footprints of a lattice on two other numbers of
+    them: a part shrinks with the slab, another (halo, planes that are gathered) does not."""
+    few, many = known
+    slope = (few.memory - many.memory) / (1 / few.devices - 1 / many.devices)
+    return many.memory + slope * (1 / count - 1 / many.devices)
+
+
+def fewest_devices(known: tuple[Footprint, Footprint], limit: float) -> int | None:
+    """How many devices of `limit` bytes a lattice needs, from its footprints on two numbers of
+    several devices; None if slabs of two planes do not fit."""
+    fits = (n for n in sharings(known[0].planes) if memory_on(n, known) <= limit)
+    return next(fits, None)
+
+
+def received(program: Jaxpr) -> int:
+    """Bytes that one device receives while a program runs once. A loop whose length is not known
+    counts once: the loop over the steps of a chunk, and those that do not communicate."""
+    total = 0
+    for equation in program.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        if name == "ppermute":
+            total += sum(_bytes(v) for v in equation.outvars)
+        elif name == "all_gather":
+            # Its own part is there already.
+            total += sum(map(_bytes, equation.outvars)) - sum(map(_bytes, equation.invars))
+        parts = [received(inner) for inner in _inner(parameters)]
+        if name == "cond":
+            total += max(parts, default=0)
+        else:
+            total += parameters.get("length", 1) * sum(parts) if name == "scan" else sum(parts)
+    return total
+
+
+def _bytes(variable) -> int:
+    aval = variable.aval
+    return int(np.prod(aval.shape, dtype=np.int64)) * np.dtype(aval.dtype).itemsize
+
+
+def _inner(parameters: dict) -> Iterator[Jaxpr]:
+    for leaf in jax.tree.leaves(list(parameters.values()), is_leaf=_is_program):
+        if isinstance(leaf, ClosedJaxpr):
+            yield leaf.jaxpr
+        elif isinstance(leaf, Jaxpr):
+            yield leaf
+
+
+def _is_program(value) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)

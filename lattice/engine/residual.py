@@ -1,0 +1,57 @@
+"""What the field solves of a chunk left of their residuals, and whether that is little enough.
+
+The last solve of a chunk is looked at, since nothing else of it is kept: the residual of its first
+conjugate gradients against the one that they began with, and against the field itself. The matrix
+is symmetric with no eigenvalue below 1, so the error that a residual leaves is not larger than it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from lattice.engine.region import Region
+from lattice.kernels.conjugate_gradient import Residual
+from lattice.kernels.halo import slab_index
+
+TOLERANCE = 0.15
+"""The part of the residual that the iterations of a solve may leave."""
+
+NEGLIGIBLE = 1e-3
+"""A residual below this part of the field is as good as none: the time scheme has that error."""
+
+
+class Left(NamedTuple):
+    """Of each field over the whole lattice: sums of squares of the residual before and after the
+    solve and of the field, and the flat index of the voxel where most is left."""
+
+    start: Float[Array, "S"]
+    left: Float[Array, "S"]
+    field: Float[Array, "S"]
+    place: UInt32[Array, "S"]
+
+
+def left_by(residual: Residual, fields: Float[Array, "Z Y X S"], region: Region) -> Left:
+    """The residual of the slabs, joined."""
+    slab = region.planes * region.shape[1] * region.shape[2]
+    first = slab_index(region.slabs).astype(jnp.uint32) * jnp.uint32(slab)
+    place = residual.place.astype(jnp.uint32) + first
+    field = jnp.sum(fields * fields, axis=(0, 1, 2))
+    name = region.slabs.axis_name
+    if name is None:
+        return Left(residual.start, residual.left, field, place)
+    start, left, field = (jax.lax.psum(a, name) for a in (residual.start, residual.left, field))
+    worst, places = (jax.lax.all_gather(a, name) for a in (residual.worst, place))
+    chosen = jnp.argmax(worst, axis=0)
+    return Left(start, left, field, jnp.take_along_axis(places, chosen[None], axis=0)[0])
+
+
+def solved(left: Left) -> np.ndarray:
+    """For each field, whether the iterations of its solve have reached their error (host)."""
+    start, field = (np.asarray(a, np.float64) for a in (left.start, left.field))
+    allowed = np.maximum(TOLERANCE**2 * start, NEGLIGIBLE**2 * field)
+    return np.asarray(left.left, np.float64) <= allowed

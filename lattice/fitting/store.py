@@ -1,0 +1,57 @@
+"""Sampled runs on disk, so that a command that was stopped does not repeat them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from lattice.fitting.sampled import sample
+from lattice.fitting.structure import Problem
+from lattice.io.files import replacing
+
+SEEDS_APART = 10_000_000
+"""Seeds of sampled runs begin here, so that data simulated with small seeds are not met again."""
+
+Tell = Callable[[str], None]
+
+
+class SampleStore:
+    """Sampled runs in a folder, each set under a name, with the point and the seeds that it belongs
+    to. `runs` counts what was asked for, whether it was on disk or not."""
+
+    def __init__(self, folder: Path, seed: int, tell: Tell) -> None:
+        self.folder, self.seed, self.tell, self.runs = folder, seed, tell, 0
+        folder.mkdir(exist_ok=True)
+
+    def seeds(self, first: int, count: int) -> range:
+        """Seeds first, first + 1, ... of the runs of this fit."""
+        begin = SEEDS_APART * (1 + self.seed % 10**6) + first
+        return range(begin, begin + count)
+
+    def get(
+        self, name: str, problem: Problem, u: Float[np.ndarray, "P"], seeds: Sequence[int]
+    ) -> Float[np.ndarray, "N M"]:
+        """The runs of this name if they were made at u with these seeds, else new ones."""
+        self.runs += len(seeds) * len({d.condition for d in problem.data})
+        path = self.folder / f"{name}.npz"
+        made_of = np.array([*u, seeds[0], len(seeds)], float)
+        found = _read(path, made_of)
+        if found is not None:
+            return found
+        self.tell(f"{name}: {len(seeds)} sampled runs of each condition")
+        sampled = sample(problem, u, seeds)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, made_of=made_of, sampled=sampled)
+        return sampled
+
+
+def _read(path: Path, made_of: np.ndarray) -> np.ndarray | None:
+    """Runs that were made of this point and these seeds; None if none that can be read were."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["sampled"] if np.array_equal(file["made_of"], made_of) else None
+    except (OSError, ValueError, KeyError, EOFError):
+        return None

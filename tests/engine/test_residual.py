@@ -1,0 +1,101 @@
+"""A field solve whose iterations did not reach their error is found after a chunk, and named."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lattice.cli.main import main
+from lattice.engine.residual import Left, solved
+from lattice.io.checkpoint import list_checkpoints
+from lattice.kernels import conjugate_gradient
+from lattice.kernels.fusion import always
+from lattice.kernels.stencil import Grid
+from tests.conftest import HEAD
+
+# One iteration for a contrast of 1e5; two are enough.
+HARD = """
+[geometry]
+kind = "rod"
+thickness = "40 um"
+axis = "z"
+[solver]
+scheme = "two_poles"
+iterations = ITERATIONS
+[output]
+series = "1 h"
+checkpoints = "30 min"
+[[cytokine]]
+name = "TNF"
+diffusion = "30 um^2/s"
+in_bone = 1e-5
+half_life = "78 min"
+[[state]]
+name = "M1"
+secretes = { TNF = "8 fg/day" }
+seeding = { where = "marrow", fraction = 0.02 }
+"""
+
+
+def run_with(iterations: int, folder) -> int:
+    head = HEAD.format(
+        shape=[12, 11, 10], boundary='"no-flux"', step="30 min", until="6 h", time=""
+    )
+    config = folder / f"hard{iterations}.toml"
+    config.write_text(head + HARD.replace("ITERATIONS", str(iterations)))
+    target = str(folder / f"run{iterations}")
+    return main(["run", str(config), "--out", target, "--seed", "1", "--quiet"])
+
+
+def test_too_few_iterations_stop_a_run(tmp_path, capsys):
+    assert run_with(1, tmp_path) == 3
+    said = capsys.readouterr().err
+    last = list_checkpoints(tmp_path / "run1")[0]
+    for word in (
+        "the residual of TNF is 0.",
+        "(0.15 is allowed)",
+        "in voxel (x, y, z) = (",
+        "at step ",
+        "solver.iterations",
+        f"the last good checkpoint is {last}",
+    ):
+        assert word in said, said
+    assert said.count("\n") == 1
+    assert run_with(2, tmp_path) == 0
+
+
+@pytest.mark.parametrize("solver", ["solve", "solve_in_loop"])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_what_is_left_is_the_true_residual(solver, iterations):
+    """Of a diagonal matrix, against its product with the result; looking changes no bit."""
+    rng = np.random.default_rng(2)
+    diagonal = jnp.asarray(rng.uniform(1, 9, (4, 3, 10)), jnp.float32)
+    r = jnp.asarray(rng.normal(size=(4, 3, 10)), jnp.float32)
+    grid = Grid((False, False, False), 2)
+
+    @jax.jit
+    def run(r, look):
+        given = (lambda u: diagonal * u, lambda r: r, r, iterations, always(r), grid)
+        return getattr(conjugate_gradient, solver)(*given, look)
+
+    u, found = run(r, True)
+    left = np.asarray(r - diagonal * u).reshape(-1, 2)
+    np.testing.assert_allclose(found.left, np.sum(left**2, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(found.start, np.sum(r.reshape(-1, 2) ** 2, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found.worst, np.abs(left).max(axis=0), rtol=1e-4)
+    np.testing.assert_array_equal(found.place, np.abs(left).argmax(axis=0))
+    unseen, nothing = run(r, False)
+    np.testing.assert_array_equal(unseen, u)
+    assert not any(np.any(a) for a in nothing)
+    blind, none = run(r, None)
+    np.testing.assert_array_equal(blind, u)
+    assert none is None
+
+
+def test_a_residual_far_below_the_field_is_as_good_as_none():
+    one, none = np.ones(3, np.float32), np.zeros(3, np.uint32)
+    field = np.array([1e3, 1e9, 0], np.float32)
+    left = np.array([0.9, 0.9, 0.01], np.float32)
+    np.testing.assert_array_equal(solved(Left(one, left, field, none)), [False, True, True])
