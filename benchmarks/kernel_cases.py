@@ -167,11 +167,10 @@ def one_pole_step(iterations: int, dtype):
         species = source.shape[-1]
         diffusion = jnp.asarray(np.resize(DIFFUSION, species), dtype)
         decay = jnp.asarray(np.resize(DECAY, species), dtype)
-        found, _ = step_implicit(
+        return step_implicit(
             jnp.zeros_like(source), source, None, hierarchy, diffusion, decay, STEP_HOURS,
             voxel=VOXEL, scheme="one_pole", iterations=iterations,
-        )  # fmt: skip
-        return found
+        )[0]  # fmt: skip
 
     return step
 
