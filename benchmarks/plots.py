@@ -173,7 +173,7 @@ def sizes(records: Sequence[Record]) -> Figure | None:
     ax.set_xscale("log", base=2)
     points = sorted((r.size[2], 1e9 * (r.median_s or 0) / r.voxels) for r in measured)
     lines(ax, {"whole step": points})
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.2 * max(y for _, y in points))
     whole_ticks(ax, (r.size[2] for r in measured))
     headed(ax, "whole step by size", "voxels along each edge", "nanoseconds for a voxel and step")
     return figure
