@@ -83,10 +83,17 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Any, float]:
 
 
 def copy_bandwidth(moved: int) -> float:
-    """Bytes per second, read and written, of a copy that moves as many bytes in this process."""
+    """Bytes per second, read and written, of a copy that moves as many bytes in this process: the
+    best of twenty, as in STREAM, so that what else the machine does raises no share of it."""
     source = jnp.zeros(max(1, moved // 8), jnp.float32)
     copied = jax.jit(lambda a: a + 1)
-    return 8 * source.size / timed(lambda: copied(source), 20).median
+    jax.block_until_ready(copied(source))
+    best = np.inf
+    for _ in range(20):
+        start = time.perf_counter()
+        jax.block_until_ready(copied(source))
+        best = min(best, time.perf_counter() - start)
+    return 8 * source.size / best
 
 
 def peak_bytes() -> int:

@@ -74,8 +74,8 @@ def work_precision(records: Sequence[Record]) -> Figure | None:
     figure, axes = panels(len(groups), 5.2, 4.6)
     for ax, ((case, _, seed), found) in zip(axes, groups.items(), strict=True):
         curves = {
-            name: [(r.seconds_per_simulated_day, r.error_l2) for r in part]
-            for name, part in grouped(sorted(found, key=_step), _method_name).items()
+            name: [(r.seconds_per_simulated_day, r.error_l2) for r in sorted(part, key=_step)]
+            for name, part in grouped(found, _method_name).items()
         }
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -133,12 +133,10 @@ def scaling(records: Sequence[Record]) -> Figure | None:
         counts, first = [n for n, _ in points], points[0]
         ideal = [first[1] * first[0] / n if kind == "strong" else first[1] for n in counts]
         ax.set_xscale("log", base=2)
-        ax.set_yscale("log" if kind == "strong" else "linear")
         ax.plot(counts, ideal, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), label="ideal")
         lines(ax, {"measured": points})
         whole_ticks(ax, counts)
-        if kind == "weak":
-            ax.set_ylim(0, 1.25 * max(t for _, t in points))
+        ax.set_ylim(0, 1.25 * max(t for _, t in points))
         same = "the same lattice" if kind == "strong" else "planes in proportion to devices"
         headed(ax, f"{kind} scaling: {same}", "devices (a core each)", "seconds for a whole step")
     return figure
@@ -175,7 +173,7 @@ def sizes(records: Sequence[Record]) -> Figure | None:
     ax.set_xscale("log", base=2)
     points = sorted((r.size[2], 1e9 * (r.median_s or 0) / r.voxels) for r in measured)
     lines(ax, {"whole step": points})
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.2 * max(y for _, y in points))
     whole_ticks(ax, (r.size[2] for r in measured))
     headed(ax, "whole step by size", "voxels along each edge", "nanoseconds for a voxel and step")
     return figure

@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.measure import Setting, Timing, measured
 from benchmarks.record import Record
 from benchmarks.whole_step import MODEL
+from lattice.model.errors import OsteolatticeError
 
 ROOT = Path(__file__).resolve().parents[1]
 FORCE = "--xla_force_host_platform_device_count"
@@ -46,17 +47,18 @@ def timed_process(
 ) -> Record:
     """The wall time of an `osteolattice` command; `peak_bytes` is that of the command."""
     seconds, peak = [], 0
+    command = [sys.executable, "-m", "lattice.cli.main", *arguments]
     for _ in range(repeats):
-        start = time.perf_counter()
-        with subprocess.Popen(
-            [sys.executable, "-m", "lattice.cli.main", *arguments],
-            env=environment(settings), stdout=subprocess.DEVNULL,
-        ) as process:  # fmt: skip
+        with tempfile.TemporaryFile() as said:
+            start = time.perf_counter()
+            process = subprocess.Popen(command, env=environment(settings), stdout=said, stderr=said)
             _, status, usage = os.wait4(process.pid, 0)
+            seconds.append(time.perf_counter() - start)
             process.returncode = os.waitstatus_to_exitcode(status)
-        seconds.append(time.perf_counter() - start)
-        if process.returncode:
-            raise RuntimeError(f"`osteolattice {' '.join(arguments)}` failed")
+            if process.returncode:
+                said.seek(0)
+                last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+                raise OsteolatticeError(f"`{' '.join(arguments)}` failed: {''.join(last)}")
         peak = max(peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
     return replace(measured(case, method, setting.shape, Timing.of(seconds)), peak_bytes=peak)
 
@@ -85,7 +87,7 @@ def scaling(setting: Setting) -> Iterator[Record]:
             timing = Timing(found["median_s"], found["iqr_s"], found["repeats"])
             base = base or found
             if kind == "strong" and found["digest"] != base["digest"]:
-                raise RuntimeError(f"{count} devices give other bits than one")
+                raise OsteolatticeError(f"{count} devices give other bits than one")
             speed_up = base["median_s"] / timing.median
             yield measured(
                 "scaling",
@@ -111,5 +113,5 @@ def on_devices(grid: int, planes: int, devices: int, cores: Sequence[int], seed:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{devices} devices: {done.stderr.strip().splitlines()[-1]}")
+        raise OsteolatticeError(f"{devices} devices: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])

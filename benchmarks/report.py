@@ -120,7 +120,7 @@ def html(records: Sequence[Record], drawn: dict[Path, str]) -> str:
 
 def markdown(records: Sequence[Record], drawn: dict[Path, str]) -> str:
     """The same as text."""
-    parts = [f"# {TITLE}", *(f"- {origin}" for origin in origins(records)), "", LEGEND]
+    parts = [f"# {TITLE}", "", *(f"- {origin}" for origin in origins(records)), "", LEGEND]
     for path, caption in drawn.items():
         parts += ["", f"![{caption}]({path.name})"]
     for case, found in grouped(records, lambda r: r.case).items():

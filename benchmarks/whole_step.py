@@ -45,7 +45,7 @@ def whole_step(setting: Setting) -> Iterator[Record]:
 
 def whole_step_sizes(setting: Setting) -> Iterator[Record]:
     """The same on lattices of half and twice the edge, as far as memory goes."""
-    for grid in (setting.grid // 2, 2 * setting.grid):
+    for grid in (max(16, setting.grid // 2), 2 * setting.grid):
         needed, free = BYTES_PER_VOXEL * grid**3, free_bytes()
         if free is not None and needed > 0.8 * free:
             room = f"{needed / 1e9:.3g} GB of {free / 1e9:.3g} GB free"
@@ -122,7 +122,7 @@ def advance_timed(program: Any, simulation: Simulation, chunks: int, steps: int 
 
 def memory(setting: Setting) -> Iterator[Record]:
     """Bytes per voxel of a whole step, by the compiler's account; nothing is run."""
-    for grid in (setting.grid // 2, setting.grid):
+    for grid in sorted({max(16, setting.grid // 2), setting.grid}):
         model, voxels = model_of(grid), grid**3
         start = time.perf_counter()
         told = program_of(model, int(0.045 * voxels)).lower().compile().memory_analysis()
@@ -141,8 +141,8 @@ def memory(setting: Setting) -> Iterator[Record]:
 
 
 def output(setting: Setting) -> Iterator[Record]:
-    """What writing costs, on half the edge."""
-    yield output_share(setting.grid // 2, setting.drawn_from)
+    """What writing costs, on half the edge (at least 16)."""
+    yield output_share(max(16, setting.grid // 2), setting.drawn_from)
 
 
 def output_share(grid: int = 64, seed: int = 0, days: int = 4) -> Record:

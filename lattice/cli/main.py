@@ -1,7 +1,8 @@
 """The command line: arguments, and the exit codes that scripts rely on.
 
-0 done; 2 the input is wrong; 3 the run failed; 4 a file is damaged. Each command lives in a
-module of its own, imported only when it is called, so that ``--help`` is instant.
+0 done; 1 `bench compare` found a regression; 2 the input is wrong; 3 the run failed; 4 a file is
+damaged. Each command lives in a module of its own, imported only when it is called, so that
+``--help`` is instant.
 """
 
 from __future__ import annotations
