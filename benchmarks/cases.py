@@ -48,7 +48,7 @@ SHOWN = {
     "error_linf": "Linf {:.2e}",
     "seconds_per_simulated_day": "{:.3g} s/simulated day",
     "mlups": "{:.4g} MLUPS",
-    "copy_share": "{:.2f} of copy",
+    "copy_fraction": "{:.2f} of copy",
     "compile_s": "compile {:.1f} s",
     "bytes_per_voxel": "{:.0f} B/voxel",
 }

@@ -114,6 +114,8 @@ def measured(
 ) -> Record:
     """A record of this process. `moved` bytes have to be read and written in the time that was
     measured: they are compared with a copy. `updates` is the number of voxel updates in it."""
+    if len(set(size)) == 1:
+        told["parameters"] = {"grid": size[0], **told.get("parameters", {})}
     record = Record(case, method, size, peak_bytes=peak_bytes(), **told, **_origin())
     if timing is None:
         return record
@@ -124,7 +126,7 @@ def measured(
         return record
     bandwidth = copy_bandwidth(moved)
     share = moved / timing.median / bandwidth
-    return replace(record, bytes_counted=moved, copy_bytes_per_s=bandwidth, copy_share=share)
+    return replace(record, bytes_counted=moved, copy_bytes_per_s=bandwidth, copy_fraction=share)
 
 
 @cache

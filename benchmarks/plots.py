@@ -101,14 +101,14 @@ def _step(record: Record) -> float:
 
 def copy_shares(records: Sequence[Record]) -> Figure | None:
     """Bytes that have to move per second, as a part of what a copy reaches."""
-    measured = [r for r in records if r.copy_share is not None and r.case != "copy"]
+    measured = [r for r in records if r.copy_fraction is not None and r.case != "copy"]
     if not measured:
         return None
     figure = new_figure(7.2, 0.9 + 0.27 * len(measured))
     ax = figure.subplots()
     tidy(ax)
     places = range(len(measured))
-    shares = [100 * (r.copy_share or 0) for r in measured]
+    shares = [100 * (r.copy_fraction or 0) for r in measured]
     ax.barh(places, shares, color=PALETTE[0], height=0.7)
     for place, share in zip(places, shares, strict=True):
         ax.text(share + 1, place, f"{share:.3g}", va="center", fontsize=7, color=INK)

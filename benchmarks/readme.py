@@ -1,6 +1,6 @@
-"""The README's table of speed, made from the committed record.
+"""What the README says of speed, made from the committed record: a sentence and a table.
 
-python -m benchmarks.readme        write it anew
+python -m benchmarks.readme        write them anew
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.record import Record, read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "benchmarks" / "records" / "cpu-2-cores.json"
-START, END = "<!-- benchmark:start -->", "<!-- benchmark:end -->"
+START, END = "<!-- {}:start -->\n", "<!-- {}:end -->"
 
 ROWS = (
     ("whole-step", "auto", "a whole step: fields, 3 % active cells, bone that changes"),
@@ -28,15 +28,31 @@ ROWS = (
 """Case, method and what it is in words; rows that the record does not hold are left out."""
 
 
-def block(records: Sequence[Record]) -> str:
-    """The text between the two marks."""
+def sentence(records: Sequence[Record]) -> str:
+    """The one number of the first screen: a whole step."""
+    step = chosen(records, "whole-step", "auto")
+    if step is None:
+        raise ValueError("the record holds no whole step")
+    size = " x ".join(map(str, step.size))
+    return (
+        f"Speed: a whole step of {size} voxels (six cytokines, diffusion in "
+        "bone a hundred times slower, 3 % of the voxels with an active cell, bone that changes) "
+        f"takes {shown(step.median_s, '{:.2f} s')}, or "
+        f"{shown(step.seconds_per_simulated_day, '{:.0f} s')} per simulated day, on {step.machine} "
+        f"with JAX {step.versions.get('jax', '?')} (`osteolattice bench --case whole-step`; more "
+        "[below](#speed)).\n"
+    )
+
+
+def table(records: Sequence[Record]) -> str:
+    """The measurements of `ROWS`."""
     rows = [(words, r) for case, method, words in ROWS if (r := chosen(records, case, method))]
     machine, jax = (
         " and ".join(dict.fromkeys(texts))
         for texts in ([r.machine for _, r in rows], [r.versions.get("jax", "?") for _, r in rows])
     )
     lines = [
-        f"Speed on {machine}, with JAX {jax} and six cytokines (`osteolattice bench`; "
+        f"On {machine}, with JAX {jax} and six cytokines (`osteolattice bench`; "
         f"`benchmarks/records/{RECORD.name}`):",
         "",
         "| what | lattice | takes | a simulated day takes | L2 error | share of copy |",
@@ -49,7 +65,7 @@ def block(records: Sequence[Record]) -> str:
             shown(r.median_s, "{:.3g} s"),
             shown(r.seconds_per_simulated_day, "{:.2g} s"),
             shown(r.error_l2, "{:.1e}"),
-            shown(None if r.case == "whole-step" else r.copy_share, "{:.0%}"),
+            shown(None if r.case == "whole-step" else r.copy_fraction, "{:.0%}"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
@@ -76,10 +92,13 @@ def chosen(records: Sequence[Record], case: str, method: str) -> Record | None:
 
 
 def renewed(text: str, records: Sequence[Record]) -> str:
-    """The README with the block of these records."""
-    head, _, rest = text.partition(START + "\n")
-    _, _, tail = rest.partition(END)
-    return f"{head}{START}\n{block(records)}{END}{tail}"
+    """The README with the sentence and the table of these records."""
+    for name, part in (("benchmark", sentence(records)), ("benchmark table", table(records))):
+        start, end = START.format(name), END.format(name)
+        head, _, rest = text.partition(start)
+        _, _, tail = rest.partition(end)
+        text = f"{head}{start}{part}{end}{tail}"
+    return text
 
 
 def main() -> int:

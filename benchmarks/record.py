@@ -13,7 +13,7 @@ from lattice.io.files import newer, replacing
 from lattice.model.errors import InputError
 
 SCHEMA = 2
-"""1 was a list of records of varying form."""
+"""Stands in every record; 1, where there was none, had records of varying form."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Record:
     `case`, `method`, `size`, `precision` and `parameters` say what was measured: records that
     differ in one of them are not of the same thing. `size` is in voxels along z, y, x. `median_s`
     and `iqr_s` are over `repeats` executions of the unit that `mlups` (million voxel updates per
-    second) counts. `copy_share` is `bytes_counted` per second as a part of what a copy of as many
-    bytes reached in the same process (`copy_bytes_per_s`). Errors are relative, of the worst
+    second) counts. `copy_fraction` is `bytes_counted` per second as a part of what a copy of as
+    many bytes reached in the same process (`copy_bytes_per_s`). Errors are relative, of the worst
     species. `peak_bytes` is the largest resident memory of the process until then.
     `more` holds what only this case measures, by names that end in their unit.
     """
@@ -43,7 +43,7 @@ class Record:
     mlups: float | None = None
     bytes_counted: int | None = None
     copy_bytes_per_s: float | None = None
-    copy_share: float | None = None
+    copy_fraction: float | None = None
     compile_s: float | None = None
     peak_bytes: int | None = None
     bytes_per_voxel: float | None = None
@@ -67,8 +67,8 @@ class Record:
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write a file of records; it appears whole or not at all. Raises StorageError."""
-    found = {"schema": SCHEMA, "records": [asdict(r) for r in records]}
+    """Write a list of records; the file appears whole or not at all. Raises StorageError."""
+    found = [{"schema": SCHEMA, **asdict(r)} for r in records]
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -87,21 +87,20 @@ def read_records(path: Path) -> list[Record]:
         raise InputError(f"{path} cannot be read ({error.strerror}): {advice}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path} is not JSON: {advice}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("records"), list):
+    if not isinstance(found, list) or not found:
         raise InputError(f"{path} holds no list of benchmark records: {advice}")
-    schema = found.get("schema")
+    return [_record(one, path, f"{path}, record {i}") for i, one in enumerate(found, start=1)]
+
+
+def _record(found: object, path: Path, where: str) -> Record:
+    if not isinstance(found, dict):
+        raise InputError(f"{where} is {_shown(found)}, not a table of what was measured")
+    found = dict(found)
+    schema = found.pop("schema", None)
     if isinstance(schema, int) and schema > SCHEMA:
         raise newer(path, schema, SCHEMA, None)
     if schema != SCHEMA:
-        raise InputError(f"{path}: its schema is {schema!r}, not {SCHEMA}: {advice}")
-    if not found["records"]:
-        raise InputError(f"{path} holds no record: {advice}")
-    return [_record(one, f"{path}, record {i}") for i, one in enumerate(found["records"], start=1)]
-
-
-def _record(found: object, where: str) -> Record:
-    if not isinstance(found, dict):
-        raise InputError(f"{where} is {_shown(found)}, not a table of what was measured")
+        raise InputError(f"{where}: its schema is {_shown(schema)}, not {SCHEMA}: measure anew")
     known = {f.name: f for f in fields(Record)}
     for name in found:
         if name not in known:

@@ -22,7 +22,7 @@ COLUMNS = {
     "error_l2": "error L2",
     "error_linf": "error Linf",
     "bytes_counted": "bytes counted",
-    "copy_share": "share of copy",
+    "copy_fraction": "share of copy",
     "compile_s": "compile (s)",
     "bytes_per_voxel": "bytes per voxel",
     "peak_bytes": "peak memory (bytes)",

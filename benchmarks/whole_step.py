@@ -66,7 +66,7 @@ def of_grid(grid: int, seed: int, chunks: int = 10) -> Record:
     """Time, compilation and memory of a step. `median_s` is over chunks of eight steps, per step.
 
     `bytes_counted` are those of the state, read and written once; the solver's own traffic is not
-    counted, so `copy_share` is a lower bound on the use of the memory bus.
+    counted, so `copy_fraction` is a lower bound on the use of the memory bus.
     """
     model = model_of(grid)
     simulation = Simulation(model, seed, run.bone_of(model, seed))

@@ -28,7 +28,7 @@ def test_the_command_writes_a_record_of_every_measurement(tmp_path):
     for r in records:
         assert r.size == (16, 16, 16)
         assert r.median_s
-        assert r.copy_share
+        assert r.copy_fraction
         assert r.bytes_counted
         assert r.versions["jax"]
         assert summary(r) in done.stdout.splitlines()
