@@ -15,6 +15,11 @@ from lattice.io.files import replacing, write_text
 from lattice.io.optional import require
 
 INTERVAL = (2.5, 97.5)
+ESTIMATE_COLUMNS = (
+    *("parameter", "estimate", "unit", "sd", "ci_low", "ci_high"),
+    *("identifiable", "gradient_reliable"),
+)
+"""Of `estimate.csv`; scripts of users rely on them."""
 GRADIENT = "exact gradient of a relaxation ({reading}), with the offset of sampled runs"
 
 
@@ -126,10 +131,41 @@ def write_result(result: Result, folder: Path) -> list[Path]:
     """Write the files; returns their paths. Raises StorageError."""
     report = folder / "fit.json"
     write_text(report, json.dumps(summary(result), indent=1) + "\n")
-    paths = [report, _estimates(result, folder / "estimates.tsv"), _model(result, folder)]
+    paths = [report, _estimate(result, folder / "estimate.csv")]
+    paths += [_estimates(result, folder / "estimates.tsv"), _model(result, folder)]
     if result.draws is not None:
         paths.append(_posterior(result, folder / "posterior.nc"))
     return paths
+
+
+def standard_deviation(result: Result, index: int) -> float:
+    """That of a parameter in the unit of its table: of the posterior where it was drawn, else of
+    the normal approximation on the scale of the fit."""
+    parameter, error = result.problem.parameters[index], result.information.errors[index]
+    if result.draws is not None:
+        return float(np.std(np.vectorize(parameter.written)(result.draws[..., index]), ddof=1))
+    if parameter.scale == "lin":
+        return float(error) / parameter.factor
+    return parameter.written(result.fitted.u[index]) * float(error)
+
+
+def _estimate(result: Result, path: Path) -> Path:
+    """One line for each parameter, with interval and verdicts, for scripts and spreadsheets."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(ESTIMATE_COLUMNS)
+        for i, parameter in enumerate(result.problem.parameters):
+            numbers = (parameter.written(result.fitted.u[i]), standard_deviation(result, i))
+            estimate, sd, low, high = (f"{v:.9g}" for v in (*numbers, *interval(result, i)))
+            verdict = result.information.verdicts[i].split(",")[0]
+            known = {"identified": "yes", "weakly identified": "weakly", "not identified": "no"}
+            checked = None if result.check is None else result.check.reliable[i]
+            unsure = "not checked" if result.check is None else "undecided"
+            reliable = unsure if checked is None else "yes" if checked else "no"
+            writer.writerow(
+                [parameter.name, estimate, parameter.unit, sd, low, high, known[verdict], reliable]
+            )
+    return path
 
 
 def _estimates(result: Result, path: Path) -> Path:

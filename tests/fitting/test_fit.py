@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
@@ -63,6 +64,15 @@ def test_files_tell_what_was_found(fitted):
     with xarray.open_dataset(folder / "posterior.nc", group="posterior", engine="h5netcdf") as file:
         assert file["rule.die.rate"].shape == (4, 200)
         assert file["rule.die.rate"].attrs["units"] == "/day"
+    with open(folder / "estimate.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:6] == ["parameter", "estimate", "unit", "sd", "ci_low", "ci_high"]
+    assert {r["identifiable"] for r in rows} == {"yes"}
+    assert {r["gradient_reliable"] for r in rows} <= {"yes", "no", "undecided", "not checked"}
+    for row, parameter in zip(rows, told["parameters"], strict=True):
+        assert float(row["estimate"]) == pytest.approx(parameter["estimate"], rel=1e-8)
+        width = float(row["ci_high"]) - float(row["ci_low"])
+        assert width == pytest.approx(4 * float(row["sd"]), rel=0.2)
     estimates = (folder / "estimates.tsv").read_text().splitlines()
     assert estimates[0].startswith("parameterId\t")
     assert len(estimates) == 9
