@@ -22,9 +22,15 @@ from lattice.kernels.stencil import Grid
 Rows = Float[Array, "Z Y XS"]
 
 
+EVERY = 4
+"""The residual at the end is measured on every fourth plane: to keep all of it until then would
+take the memory of a field."""
+
+
 class Residual(NamedTuple):
     """What a solve has left of its residual, of each species on this slab: sums of squares at the
-    start and at the end, the largest value at the end and its voxel (flat index in the slab)."""
+    start and at the end, the latter from every fourth plane, and there the largest value at the end
+    and its voxel (flat index in the slab)."""
 
     start: Float[Array, "S"]
     left: Float[Array, "S"]
@@ -60,21 +66,23 @@ def looked_at(
 ) -> Residual | None:
     """The residual of a solve that started with these sums of squares, where `look` is true.
 
-    `last` gives a plane of it: one at a time, it takes no memory."""
+    `last` gives one of its `planes` by number: one at a time, they take no memory."""
+    looked = -(-planes // EVERY)
     if look is None or start is None:
         return None
 
-    def add_plane(z: Int32[Array, ""], found: Residual) -> Residual:
+    def add_plane(k: Int32[Array, ""], found: Residual) -> Residual:
+        z = EVERY * k
         a = jnp.abs(last(z).reshape(-1, grid.species))
         largest, place = jnp.max(a, axis=0), jnp.argmax(a, axis=0).astype(jnp.int32)
         place = jnp.where(largest > found.worst, z * a.shape[0] + place, found.place)
-        left = found.left + jnp.sum(a * a, axis=0)
+        left = found.left + jnp.sum(a * a, axis=0) * (planes / looked)
         return Residual(start, left, jnp.maximum(largest, found.worst), place)
 
     nothing = no_residual(grid.species)
 
     def measured() -> Residual:
-        return lax.fori_loop(0, planes, add_plane, nothing._replace(start=start))
+        return lax.fori_loop(0, looked, add_plane, nothing._replace(start=start))
 
     return lax.cond(look, measured, lambda: nothing)
 
@@ -109,7 +117,7 @@ def solve(
             return boundary(when, lambda s, b: jnp.tile(s, width) * b, scale, b)
         return boundary(when, lambda a, s, b: a + jnp.tile(s, width) * b, u, scale, b)
 
-    u, direction, old = None, None, None
+    u, direction, old, kept = None, None, None, r
     for iteration in range(iterations):
         z = precondition(r)
         new = dot(r, z)
@@ -118,8 +126,11 @@ def solve(
         else:
             # Not before the cycle is done, which needs most memory: the first part of u is a
             # multiple of the direction, and two iterations then never hold both.
-            previous = direction
-            direction = add(z, ratio(new, old), previous)
+            previous, when = direction, true
+            if start is not None:
+                kept = boundary(true, lambda r: r[::EVERY], r)
+                when = true & always(kept)  # so r itself is done with
+            direction = add(z, ratio(new, old), previous, when)
             u = advanced(u, step, previous, true & always(direction))
         image = apply(direction)
         step = ratio(new, dot(direction, image))
@@ -129,7 +140,8 @@ def solve(
         old = new
 
     def last(z: Int32[Array, ""]) -> Float[Array, "Y XS"]:
-        return r[z] - jnp.tile(step, width) * image[z]
+        before = r[z] if iterations == 1 else kept[z // EVERY]
+        return before - jnp.tile(step, width) * image[z]
 
     residual = looked_at(start, last, r.shape[0], look, grid)
     # Not before r and its image are done with.
