@@ -97,7 +97,7 @@ def _described(path: Path) -> dict[str, Any]:
         return {
             "file": path.name,
             "seal": seal,
-            "first": int(file.attrs["first"]),
+            "first": int(np.asarray(dataset_in(file, "first")[()])),
             "planes": planes,
         }
 
