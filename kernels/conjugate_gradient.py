@@ -22,9 +22,15 @@ from lattice.kernels.stencil import Grid
 Rows = Float[Array, "Z Y XS"]
 
 
+EVERY = 4
+"""The residual at the end is measured on every fourth plane: to keep all of it until then would
+take the memory of a field."""
+
+
 class Residual(NamedTuple):
     """What a solve has left of its residual, of each species on this slab: sums of squares at the
-    start and at the end, the largest value at the end and its voxel (flat index in the slab)."""
+    start and at the end, the latter from every fourth plane, and there the largest value at the end
+    and its voxel (flat index in the slab)."""
 
     start: Float[Array, "S"]
     left: Float[Array, "S"]
@@ -53,21 +59,32 @@ def squares(rows: Rows, look: Bool[Array, ""] | None, grid: Grid) -> Float[Array
 
 def looked_at(
     start: Float[Array, "S"] | None,
-    last: Callable[[], Rows],
+    last: Callable[[Int32[Array, ""]], Float[Array, "Y XS"]],
+    planes: int,
     look: Bool[Array, ""] | None,
     grid: Grid,
 ) -> Residual | None:
-    """The residual of a solve that started with these sums of squares, where `look` is true."""
+    """The residual of a solve that started with these sums of squares, where `look` is true.
+
+    `last` gives one of its `planes` by number: one at a time, they take no memory."""
+    looked = -(-planes // EVERY)
     if look is None or start is None:
         return None
 
-    def measured() -> Residual:
-        a = last().reshape(-1, grid.species)
-        size = jnp.abs(a)
-        place = jnp.argmax(size, axis=0).astype(jnp.int32)
-        return Residual(start, jnp.sum(a * a, axis=0), jnp.max(size, axis=0), place)
+    def add_plane(k: Int32[Array, ""], found: Residual) -> Residual:
+        z = EVERY * k
+        a = jnp.abs(last(z).reshape(-1, grid.species))
+        largest, place = jnp.max(a, axis=0), jnp.argmax(a, axis=0).astype(jnp.int32)
+        place = jnp.where(largest > found.worst, z * a.shape[0] + place, found.place)
+        left = found.left + jnp.sum(a * a, axis=0) * (planes / looked)
+        return Residual(start, left, jnp.maximum(largest, found.worst), place)
 
-    return lax.cond(look, measured, lambda: no_residual(grid.species))
+    nothing = no_residual(grid.species)
+
+    def measured() -> Residual:
+        return lax.fori_loop(0, looked, add_plane, nothing._replace(start=start))
+
+    return lax.cond(look, measured, lambda: nothing)
 
 
 def ratio(a: Float[Array, "S"], b: Float[Array, "S"]) -> Float[Array, "S"]:
@@ -92,15 +109,15 @@ def solve(
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
         return sum_rows(true, a, grid.species, grid.slabs, times=b)
 
-    def add(a: Rows, scale: Float[Array, "S"], b: Rows) -> Rows:
-        return boundary(true, lambda a, s, b: a + jnp.tile(s, width) * b, a, scale, b)
+    def add(a: Rows, scale: Float[Array, "S"], b: Rows, when: Array = true) -> Rows:
+        return boundary(when, lambda a, s, b: a + jnp.tile(s, width) * b, a, scale, b)
 
     def advanced(u: Rows | None, scale: Float[Array, "S"], b: Rows, when: Array) -> Rows:
         if u is None:
             return boundary(when, lambda s, b: jnp.tile(s, width) * b, scale, b)
         return boundary(when, lambda a, s, b: a + jnp.tile(s, width) * b, u, scale, b)
 
-    u, direction, old = None, None, None
+    u, direction, old, kept = None, None, None, r
     for iteration in range(iterations):
         z = precondition(r)
         new = dot(r, z)
@@ -109,15 +126,24 @@ def solve(
         else:
             # Not before the cycle is done, which needs most memory: the first part of u is a
             # multiple of the direction, and two iterations then never hold both.
-            previous = direction
-            direction = add(z, ratio(new, old), previous)
+            previous, when = direction, true
+            if start is not None:
+                kept = boundary(true, lambda r: r[::EVERY], r)
+                when = true & always(kept)  # so r itself is done with
+            direction = add(z, ratio(new, old), previous, when)
             u = advanced(u, step, previous, true & always(direction))
         image = apply(direction)
         step = ratio(new, dot(direction, image))
         if iteration + 1 < iterations:
-            r = add(r, -step, image)
+            # The first r is done with: nothing measures it later.
+            r = add(r, -step, image, true if start is None else true & always(start))
         old = new
-    residual = looked_at(start, lambda: r - jnp.tile(step, width) * image, look, grid)
+
+    def last(z: Int32[Array, ""]) -> Float[Array, "Y XS"]:
+        before = r[z] if iterations == 1 else kept[z // EVERY]
+        return before - jnp.tile(step, width) * image[z]
+
+    residual = looked_at(start, last, r.shape[0], look, grid)
     # Not before r and its image are done with.
     done = true if residual is None else true & always(residual.left)
     return advanced(u, step, direction, done), residual
@@ -151,4 +177,4 @@ def solve_in_loop(
     zero = jnp.zeros_like(r)
     nothing = jnp.zeros(grid.species, r.dtype)
     u, last, _, _ = lax.fori_loop(0, iterations, iterate, (zero, r, zero, nothing))
-    return u, looked_at(start, lambda: last, look, grid)
+    return u, looked_at(start, lambda z: last[z], last.shape[0], look, grid)

@@ -7,6 +7,7 @@ crosses between slabs are halo planes and sums in a fixed order, so results have
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from lattice.model.structure import Model
 AXIS = "slabs"
 
 
-def mesh_of(count: int, among: Sequence[jax.Device] | None = None) -> Mesh | None:
+def mesh_of(count: int, among: Sequence[Any] | None = None) -> Mesh | None:
     """A line of `count` devices, of JAX's own ones or of those given; None for one device. Raises
     InputError if there are fewer."""
     chosen = jax.devices() if among is None else among

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,8 @@ from lattice.kernels.fusion import always, boundary
 from lattice.kernels.random_bits import stream_key, voxel_bits
 from lattice.model.structure import Model
 
-State = dict[str, Array]
+State = dict[str, Any]
+"""Name -> array, and within a chunk `residual`."""
 
 
 @dataclass(frozen=True)

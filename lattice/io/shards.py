@@ -64,7 +64,7 @@ def write_part(
     path = folder / share.name(step)
     with replacing(path) as temporary:
         with new_hdf5(temporary, user_block=SEAL_BYTES) as file:
-            file.attrs["first"] = share.first
+            file["first"] = share.first
             for name, array in arrays.items():
                 options = storage_options(array.shape, array.dtype, compression)
                 file.create_dataset(name, data=array, **options)
@@ -97,7 +97,7 @@ def _described(path: Path) -> dict[str, Any]:
         return {
             "file": path.name,
             "seal": seal,
-            "first": int(file.attrs["first"]),
+            "first": int(np.asarray(dataset_in(file, "first")[()])),
             "planes": planes,
         }
 

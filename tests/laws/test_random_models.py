@@ -17,7 +17,7 @@ QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes
 
 
 @pytest.mark.parametrize(
-    ("examples", "more"), [(3, QUICK), pytest.param(200, "", marks=pytest.mark.full)]
+    ("examples", "more"), [(2, QUICK), pytest.param(200, "", marks=pytest.mark.full)]
 )
 def test_laws_hold_for_random_models(examples, more):
     command = [sys.executable, "-m", "tests.laws.random_laws", str(examples)]
@@ -29,7 +29,11 @@ def test_laws_hold_for_random_models(examples, more):
     happened = json.loads(done.stdout)
     assert happened["models"] == examples
     assert happened["events"] >= examples
-    assert all(happened[word] for word in ("[matrix]", "[[cytokine]]", "matrix", "move ="))
+    assert happened["[[cytokine]]"]
+    if not more:
+        assert all(
+            happened[word] for word in ("[matrix]", "matrix", "move =", "divide =", "kill =")
+        )
 
 
 def test_both_spellings_and_orders_are_the_same_model():
