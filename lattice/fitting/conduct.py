@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.fitting import identify, likelihood, posterior
-from lattice.fitting.cross_check import CrossCheck, cross_check
+from lattice.fitting.cross_check import EACH, CrossCheck, cross_check
 from lattice.fitting.search import Fitted, Iteration, offset_at, search
 from lattice.fitting.store import SampleStore, Tell
 from lattice.fitting.structure import Problem
@@ -120,10 +120,10 @@ def _crossed(
     total: Float[np.ndarray, "M M"], tell: Tell,
 ) -> CrossCheck:  # fmt: skip
     """CMA-ES beside the fit, its end judged by runs of the seeds that judged the estimate."""
-    u, points = cross_check(problem, fitted.total, store, tell)
+    u, points = cross_check(problem, fitted.total, fitted.run, store, tell)
     sampled = store.get("cma-estimate", problem, u, seeds)
     chi2 = _chi2(problem, total, sampled)
-    return CrossCheck(u, points * problem.settings.runs, points, chi2)
+    return CrossCheck(u, points * EACH, points, chi2)
 
 
 def _posterior(problem: Problem, surrogate: Surrogate, fitted: Fitted, known, tell: Tell):

@@ -21,6 +21,9 @@ from lattice.io.optional import require
 SEEDS_BEYOND = 5_000_000
 """Its seeds begin so far from those of the search."""
 
+EACH = 2
+"""Sampled runs of a point: with runs that are few, many points are worth more than precise ones."""
+
 MORE = 10
 """Times the sampled runs of the search, where nothing else is asked for."""
 
@@ -39,22 +42,23 @@ class CrossCheck:
 def cross_check(
     problem: Problem,
     total: Float[np.ndarray, "M M"],
+    run: Float[np.ndarray, "M M"],
     store: SampleStore,
     tell: Callable[[str], None],
 ) -> tuple[Float[np.ndarray, "P"], int]:
     """The centre of the last generation, and how many points were sampled; `total` is the
-    covariance by which the fit measures distances.
+    covariance by which the fit measures distances, `run` that of one sampled run.
 
     Points of one generation have the same seeds, so that they are ranked by their numbers and not
     by luck, and every generation has its own, so that none is fitted to its seeds."""
     settings = problem.settings
     budget = settings.cross_check_runs or MORE * settings.iterations * settings.runs
-    whiten = likelihood.Whitening(total)
+    whiten = likelihood.Whitening(total + run / EACH)
     search = _strategy(problem)
     points = generation = 0
-    while (points + search.popsize) * settings.runs <= budget or not generation:
-        first = SEEDS_BEYOND + generation * settings.runs
-        seeds = store.seeds(first, settings.runs)
+    while (points + search.popsize) * EACH <= budget or not generation:
+        first = SEEDS_BEYOND + generation * EACH
+        seeds = store.seeds(first, EACH)
         asked = search.ask()
         found = []
         for k, x in enumerate(asked):
@@ -63,7 +67,7 @@ def cross_check(
             found.append(distance(problem, whiten, sampled, u))
         search.tell(asked, found)
         points, generation = points + len(asked), generation + 1
-        done = points * settings.runs
+        done = points * EACH
         tell(f"CMA-ES: {done} of {budget} sampled runs of each condition, chi2 {min(found):.4g}")
     return _within(problem, np.asarray(search.result.xfavorite)), points
 
