@@ -39,6 +39,7 @@ from lattice.kernels.stencil import (
     rounded,
     six_faces,
     subtract_outflow,
+    unknown_zero,
 )
 
 LOWEST_SMOOTHED = 0.4
@@ -102,15 +103,13 @@ class Operator:
 
         return self.run(change, u, r)
 
-    def lowest(self):
-        """Minus infinity, unknown to the compiler."""
-        return jnp.where(
-            self.true, -jnp.inf, jnp.zeros((), jnp.result_type(*jax.tree.leaves(self.value)))
-        )
+    def nothing(self):
+        """See `stencil.rounded`."""
+        return unknown_zero(self.true, jnp.result_type(*jax.tree.leaves(self.value)))
 
     def faces(self):
         """Six conductances on every voxel."""
-        return six_faces(self.level, self.value, self.grid, self.lowest())
+        return six_faces(self.level, self.value, self.grid, self.nothing())
 
     def whole_diagonal(self, faces):
         """The diagonal of A. At an end of the finest level it counts the closed face too, which
@@ -121,11 +120,11 @@ class Operator:
 
     def rest(self, start, u, faces):
         """start - A u."""
-        lowest = self.lowest()
-        start = start - (u if self.mass is None else rounded(self.mass * u, lowest))
+        nothing = self.nothing()
+        start = start - (u if self.mass is None else rounded(self.mass * u, nothing))
         if self.sink is not None:
-            start = start - rounded(self.sink * u, lowest)
-        return subtract_outflow(start, u, faces, self.grid, lowest)
+            start = start - rounded(self.sink * u, nothing)
+        return subtract_outflow(start, u, faces, self.grid, nothing)
 
 
 def sum_faces(faces):

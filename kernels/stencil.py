@@ -18,9 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Shaped, UInt8
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Shaped, UInt, UInt8
 
 from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Slabs, neighbour_planes, slab_index
@@ -163,16 +165,16 @@ def is_bone(code: UInt8[Array, "Z Y XS"], bit: int):
     return (code & jnp.uint8(bit)) != 0
 
 
-def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid, lowest: Float[Array, ""]):
+def six_faces(level, value: Conductance | Float[Array, "XS"], grid: Grid, nothing: UInt[Array, ""]):
     """Conductances towards lower and higher z, y, x, in this order.
 
     `level` is the codes of the finest level with a table, or `Faces` with a factor on each row.
     """
     if isinstance(level, Faces):
         stored = (level.z, level.y, level.x)
-        lower = [rounded(value * k, lowest) for k in stored]
+        lower = [rounded(value * k, nothing) for k in stored]
         shifted = [shift(k, axis, False, grid) for axis, k in enumerate(stored)]
-        upper = [rounded(value * k, lowest) for k in shifted]
+        upper = [rounded(value * k, nothing) for k in shifted]
         return lower[0], upper[0], lower[1], upper[1], lower[2], upper[2]
     own = is_bone(level, OWN)
     to_marrow = jnp.where(own, value.mixed, value.marrow)
@@ -185,18 +187,32 @@ def subtract_outflow(
     rows: Float[Array, "Z Y XS"],
     faces,
     grid: Grid,
-    lowest: Float[Array, ""],
+    nothing: UInt[Array, ""],
 ) -> Float[Array, "Z Y XS"]:
-    """start minus the sum over faces of k (u - u_neighbour); `lowest` as in `rounded`."""
+    """start minus the sum over faces of k (u - u_neighbour); `nothing` as in `rounded`."""
     for face, (axis, down) in zip(faces, SIDES, strict=True):
-        start = start - rounded(face * difference(rows, axis, down, grid), lowest)
+        start = start - rounded(face * difference(rows, axis, down, grid), nothing)
     return start
 
 
-def rounded(product: Float[Array, "Z Y XS"], lowest: Float[Array, ""]) -> Float[Array, "Z Y XS"]:
+@jax.custom_jvp
+def rounded(product: Float[Array, "Z Y XS"], nothing: UInt[Array, ""]) -> Float[Array, "Z Y XS"]:
     """A product that the compiler rounds before it adds it.
 
     On CPU it contracts some products and sums and not others, by the shape of the loop, and the
-    bits would depend on the thickness of a slab. `lowest` is minus infinity, unknown to it.
+    bits would depend on the thickness of a slab. `nothing` is the integer 0, unknown to it (see
+    `unknown_zero`); an `or` of bits costs less than a comparison, which must heed NaN.
     """
-    return jnp.maximum(product, lowest)
+    bits = lax.bitcast_convert_type(product, nothing.dtype)
+    return lax.bitcast_convert_type(bits | nothing, product.dtype)
+
+
+@rounded.defjvp
+def _same_derivative(primals, tangents):
+    return rounded(*primals), tangents[0]
+
+
+def unknown_zero(true: Bool[Array, ""], dtype: DTypeLike) -> UInt[Array, ""]:
+    """The integer 0, as wide as a float of this dtype; `true` as in `fusion.always`."""
+    word = jnp.dtype(f"uint{8 * jnp.dtype(dtype).itemsize}")
+    return jnp.where(true, jnp.zeros((), word), jnp.ones((), word))
