@@ -12,16 +12,13 @@ from lattice.model import loads
 from tests.cli.tiny import ROOT, environment
 from tests.laws.random_models import RandomModel
 
-# The few of the quick tests are compiled without the expensive passes.
-QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-
-@pytest.mark.parametrize(
-    ("examples", "more"), [(2, QUICK), pytest.param(200, "", marks=pytest.mark.full)]
-)
-def test_laws_hold_for_random_models(examples, more):
+# With the compiler's default options: without its optimisations a further cytokine changes the last
+# bit of the others.
+@pytest.mark.parametrize("examples", [2, pytest.param(200, marks=pytest.mark.full)])
+def test_laws_hold_for_random_models(examples):
     command = [sys.executable, "-m", "tests.laws.random_laws", str(examples)]
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4" + more}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(
         command, cwd=ROOT, env={**environment(), **flags}, capture_output=True, text=True
     )
@@ -30,7 +27,7 @@ def test_laws_hold_for_random_models(examples, more):
     assert happened["models"] == examples
     assert happened["events"] >= examples
     assert happened["[[cytokine]]"]
-    if not more:
+    if examples > 100:
         assert all(
             happened[word] for word in ("[matrix]", "matrix", "move =", "divide =", "kill =")
         )
