@@ -18,7 +18,7 @@ from lattice.kernels.diffusion_implicit import step_implicit
 from lattice.kernels.multigrid_levels import build_hierarchy
 
 SCHEMES = {"marrow": "two_poles", "everywhere": "three_poles"}
-"""What `solver.scheme = "auto"` takes, by where sources are (`lattice.engine.step.plan_of`)."""
+"""What `solver.scheme = "auto"` takes, by where sources are (`lattice.engine.plan.plan_of`)."""
 
 
 def switching_sources(bone: np.ndarray, where: str, count: int, seed: int) -> list[np.ndarray]:

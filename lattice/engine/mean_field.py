@@ -35,8 +35,8 @@ from lattice.engine.mean_fluxes import (
 from lattice.engine.mean_matrix import matrix_part
 from lattice.engine.mean_view import MeanView
 from lattice.engine.numbers import Numbers
+from lattice.engine.plan import Plan, matching_orders
 from lattice.engine.region import Region
-from lattice.engine.step import Plan, matching_orders
 from lattice.kernels.fusion import fused
 from lattice.kernels.random_bits import stream_key, voxel_bits, voxel_uniform
 from lattice.model.errors import InputError

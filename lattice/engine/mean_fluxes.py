@@ -18,7 +18,7 @@ from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.flux import CERTAIN, pair_hazard, shares, site_hazard
 from lattice.engine.mean_view import MeanView
 from lattice.engine.numbers import Numbers
-from lattice.engine.step import Plan
+from lattice.engine.plan import Plan
 from lattice.engine.table import Entry, Group, Table
 from lattice.kernels.random_bits import stream_key, voxel_uniform
 

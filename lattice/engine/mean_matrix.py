@@ -10,8 +10,8 @@ from lattice.engine.flux import responses
 from lattice.engine.mean_fluxes import FULL
 from lattice.engine.mean_view import MeanView
 from lattice.engine.numbers import Numbers
+from lattice.engine.plan import Plan
 from lattice.engine.region import touching
-from lattice.engine.step import Plan
 
 State = dict[str, Array]
 

@@ -18,9 +18,10 @@ from lattice.engine.declare import FieldSpec, declare, has_bone, shape_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
+from lattice.engine.plan import Plan, plan_of
 from lattice.engine.region import Region
 from lattice.engine.residual import Left
-from lattice.engine.step import Plan, advance, plan_of
+from lattice.engine.step import advance
 from lattice.engine.table import lower
 from lattice.kernels.counting import count_values
 from lattice.kernels.random_bits import seed_words

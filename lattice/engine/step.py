@@ -6,8 +6,7 @@ a random order; site sub-step; matrix. ARCHITECTURE.md tells the life of a step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import permutations
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -19,10 +18,10 @@ from lattice.engine import fields, interventions, matrix, observe, sampled
 from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokines
 from lattice.engine.initial import count_bone_faces, places_of
 from lattice.engine.numbers import Numbers
+from lattice.engine.plan import Plan, matching_orders
 from lattice.engine.region import Region
 from lattice.engine.residual import Left, left_by
 from lattice.engine.signals import Surroundings
-from lattice.engine.table import Table, lower
 from lattice.kernels.conjugate_gradient import no_residual
 from lattice.kernels.counting import count_values
 from lattice.kernels.fusion import always, boundary
@@ -31,54 +30,6 @@ from lattice.model.structure import Model
 
 State = dict[str, Any]
 """Name -> array, and within a chunk `residual`."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a compiled step depends on, apart from numbers: static and hashable.
-
-    `capacity`: length of the lists of active voxels (speed only). `field_every`: steps per field
-    solve; `field_repeats`: solves per step; one of them is 1."""
-
-    model: Model  # the structure
-    region: Region
-    method: fields.FieldMethod
-    capacity: int
-    contacts: int
-    field_every: int
-    field_repeats: int
-
-    @property
-    def table(self) -> Table:
-        """The rule table."""
-        return lower(self.model)
-
-
-def plan_of(model: Model, region: Region, capacity: int, iterations: int | None = None) -> Plan:
-    """The plan for a model on a region. Time steps have been checked to divide each other.
-
-    `iterations` of each field solve replace those of the model file (gradients need more)."""
-    time, solver = model.time, model.solver
-    automatic = solver.scheme == "auto"
-    exact = automatic and fields.has_constant_coefficients(model)
-    scheme = _cheapest_scheme(model) if automatic else solver.scheme
-    every = max(1, round(time.field_step / time.step))
-    repeats = max(1, round(time.step / time.field_step))
-    contacts = max(1, round(time.step / time.contact_step))
-    method = fields.FieldMethod(exact, scheme, iterations or solver.iterations, time.field_step)
-    return Plan(model.structure, region, method, capacity, contacts, every, repeats)
-
-
-def _cheapest_scheme(model: Model) -> str:
-    """The time scheme that keeps the error of half-hour steps below 1e-3.
-
-    Two poles do so for sources outside bone. Where cells inside bone secrete, diffusion away from
-    them is slow, and changes of these sources need the third pole."""
-    inside = any(s.secretes and "bone" in s.lives for s in model.states)
-    everywhere = any(
-        i.kind == "source" and i.where in ("bone", "everywhere") for i in model.interventions
-    )
-    return "three_poles" if inside or everywhere else "two_poles"
 
 
 def advance(
@@ -317,12 +268,6 @@ def _add_exactly(total, amount):
     larger = jnp.abs(old) >= jnp.abs(amount)
     error = error + jnp.where(larger, (old - new) + amount, (amount - new) + old)
     return jnp.stack([new, error], axis=-1)
-
-
-def matching_orders(shape: tuple[int, int, int]) -> np.ndarray:
-    """All orders of the matchings (axis * 2 + parity) of the axes with more than one voxel."""
-    codes = [2 * axis + parity for axis in range(3) if shape[axis] > 1 for parity in (0, 1)]
-    return np.array(list(permutations(codes)), np.int32).reshape(-1, len(codes))
 
 
 def _cell_part(plan: Plan, numbers: Numbers, state: State, around: Surroundings):

@@ -23,8 +23,8 @@ from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokin
 from lattice.engine.flux import pair_hazard, shares, site_hazard
 from lattice.engine.mean_field import require_no_ages, stage_shares
 from lattice.engine.numbers import Numbers
+from lattice.engine.plan import Plan, matching_orders
 from lattice.engine.signals import CERTAIN
-from lattice.engine.step import Plan, matching_orders
 from lattice.engine.table import Entry, Group
 from lattice.inference import closure_matrix
 from lattice.inference.closure_fields import field_part

@@ -9,7 +9,7 @@ from lattice.engine import fields, interventions
 from lattice.engine.declare import local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
 from lattice.engine.numbers import Numbers
-from lattice.engine.step import Plan
+from lattice.engine.plan import Plan
 from lattice.inference.closure_view import Places, PlaceView, degrees
 from lattice.kernels import mass_action
 from lattice.kernels.time_scheme import mean_decay

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from lattice.engine.flux import responses
 from lattice.engine.numbers import Numbers
-from lattice.engine.step import Plan
+from lattice.engine.plan import Plan
 from lattice.inference.closure_view import Places, PlaceView
 
 State = dict[str, Array]

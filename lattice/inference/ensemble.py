@@ -14,8 +14,9 @@ from lattice.engine.devices import region_of
 from lattice.engine.initial import initial_slab
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
+from lattice.engine.plan import Plan, plan_of
 from lattice.engine.simulation import Simulation
-from lattice.engine.step import Plan, advance, plan_of
+from lattice.engine.step import advance
 from lattice.inference.observables import read_state
 from lattice.kernels.counting import count_values
 from lattice.kernels.random_bits import seed_words

@@ -16,7 +16,7 @@ from lattice.engine.devices import region_of
 from lattice.engine.initial import places_of
 from lattice.engine.mean_fluxes import Realise, contact_substep, site_substep
 from lattice.engine.numbers import Numbers
-from lattice.engine.step import Plan, matching_orders, plan_of
+from lattice.engine.plan import Plan, matching_orders, plan_of
 from lattice.model.errors import InputError
 from lattice.model.structure import EMPTY, Model
 

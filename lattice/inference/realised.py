@@ -20,7 +20,7 @@ from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.mean_fluxes import Rows
 from lattice.engine.numbers import Numbers
-from lattice.engine.step import plan_of
+from lattice.engine.plan import plan_of
 from lattice.inference.observables import read_state
 from lattice.model.errors import InputError
 from lattice.model.structure import Model, Response

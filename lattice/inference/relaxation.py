@@ -20,7 +20,7 @@ from lattice.engine.declare import has_bone
 from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
-from lattice.engine.step import plan_of
+from lattice.engine.plan import plan_of
 from lattice.inference import closure
 from lattice.inference.closure_view import count_places
 from lattice.inference.observables import check_observables, check_parameters, read_state

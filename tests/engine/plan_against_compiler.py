@@ -12,8 +12,8 @@ import numpy as np
 
 from lattice.cli.planning import mesh_on_any, sampled
 from lattice.engine.footprint import footprint, memory_on
+from lattice.engine.plan import plan_of
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation, _compiled
-from lattice.engine.step import plan_of
 from lattice.model import load
 from lattice.run import bone_of
 

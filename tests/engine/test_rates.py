@@ -10,8 +10,8 @@ from scipy.integrate import solve_ivp
 from lattice.engine import mean_field
 from lattice.engine.devices import region_of
 from lattice.engine.numbers import numbers_of
+from lattice.engine.plan import plan_of
 from lattice.engine.simulation import Simulation
-from lattice.engine.step import plan_of
 from lattice.kernels.random_bits import seed_words
 from tests.conftest import slab_of_bone, small_model
 from tests.engine.placing import every, found, with_cells, within

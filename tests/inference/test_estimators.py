@@ -12,8 +12,8 @@ from lattice.engine import mean_field
 from lattice.engine.devices import region_of
 from lattice.engine.flux import _hill, shares
 from lattice.engine.numbers import numbers_of
+from lattice.engine.plan import plan_of
 from lattice.engine.simulation import Simulation
-from lattice.engine.step import plan_of
 from lattice.inference.ensemble import sampled_course
 from lattice.inference.realised import log_probability, straight_through
 from lattice.kernels.random_bits import seed_words

@@ -14,8 +14,8 @@ from lattice.engine import mean_field
 from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import numbers_of
+from lattice.engine.plan import Plan, plan_of
 from lattice.engine.simulation import Simulation
-from lattice.engine.step import Plan, plan_of
 from lattice.kernels.random_bits import seed_words
 from lattice.model import load
 from lattice.model.structure import Model

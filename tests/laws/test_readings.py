@@ -13,8 +13,9 @@ from lattice.engine import mean_field
 from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import numbers_of
+from lattice.engine.plan import plan_of
 from lattice.engine.simulation import Simulation
-from lattice.engine.step import advance, plan_of
+from lattice.engine.step import advance
 from lattice.kernels.random_bits import seed_words
 from lattice.model.errors import InputError
 from tests.conftest import TISSUE, slab_of_bone, small_model
