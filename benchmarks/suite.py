@@ -1,6 +1,7 @@
 """Measure the whole suite on this machine, write its record, and renew the README's table.
 
     python -m benchmarks.suite                         the record of this machine
+    python -m benchmarks.suite --case whole-step       only this case of it anew (repeatable)
     python -m benchmarks.suite --quick --out FILE      every case on a small lattice, elsewhere
 
 Each case has a process of its own, so that memory is that of the case. Packages of the extra
@@ -32,17 +33,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="measure everything and renew the README")
     parser.add_argument("--quick", action="store_true", help="small lattices; needs --out")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the record; no README is renewed")
+    parser.add_argument(
+        "--case", action="append", choices=CASES, help="the others stay as they are"
+    )
     options = parser.parse_args()
     if options.quick and options.out is None:
         parser.error("--quick: write --out FILE, since it is no record of this machine")
-    records: list[Record] = []
-    failed = []
-    for case in CASES:
-        found = run(case, QUICK if options.quick else GRIDS.get(case, 128))
-        records += found or []
-        failed += [case] if found is None else []
     path = options.out or readme.RECORD.with_name(f"{machine_name()}.json")
-    write_records(path, records)
+    kept = read_records(path) if options.case and path.exists() else []
+    known = {record.key: record for record in kept}
+    failed = []
+    for case in options.case or CASES:
+        found = run(case, QUICK if options.quick else GRIDS.get(case, 128))
+        failed += [case] if found is None else []
+        known |= {record.key: record for record in found or []}
+        if known:
+            write_records(path, list(known.values()))
     print(f"written: {path}")
     if path == readme.RECORD and not failed:
         readme.main()
