@@ -125,6 +125,11 @@ def _trial(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the cores)")
     sub.add_argument("--replicates", type=int, metavar="N", help="runs of each arm")
     sub.add_argument("--arms", metavar="A,B", help="run only these arms now")
+    sub.add_argument(
+        "--part",
+        metavar="I/N",
+        help="run only every N-th replicate from the I-th, beside other parts (job arrays)",
+    )
     sub.add_argument("--until", metavar="T", help='simulated time at which to end, as "35 day"')
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ def command_trial(options: argparse.Namespace) -> int:
     for value, name in ((options.jobs, "--jobs"), (options.replicates, "--replicates")):
         if value is not None and value < 1:
             raise InputError(f"{name} {value}: write a whole number from 1 upwards")
+    part = part_of(options.part)
     prepare_jax()
     from lattice.trial.conduct import conduct
     from lattice.trial.reading import load_trial
@@ -37,15 +39,39 @@ def command_trial(options: argparse.Namespace) -> int:
     if options.arms is not None:
         arms = [name.strip() for name in options.arms.split(",") if name.strip()]
     with stop_signals() as stop, _display(folder, options.quiet) as show:
-        ending = conduct(trial, folder, arms=arms, processes=options.jobs, show=show, stop=stop)
-    _tell(ending)
+        ending = conduct(
+            trial, folder, arms=arms, part=part, processes=options.jobs, show=show, stop=stop
+        )
+    if part is None:
+        _tell(ending)
     if ending.stopped is not None:
         print(f"stopped: {ending.stopped}; the same command goes on with what is missing")
         return 0
+    if part is not None:
+        print(
+            f"part {options.part}: {ending.done} jobs done; when all parts have ended, the same "
+            "command without --part writes the tables"
+        )
+        return _told_failures(ending)
     from lattice.trial.report import write_report
 
     print(f"written to {folder}: trial.csv, replicates.csv, findings.csv, findings.json")
     print(f"report: {write_report(ending.results)}")
+    return _told_failures(ending)
+
+
+def part_of(text: str | None) -> tuple[int, int] | None:
+    """The (i, n) of "i/n", 1 <= i <= n. Raises InputError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f'--part "{text}": write a part and their number, as 2/8')
+    return int(found[1]), int(found[2])
+
+
+def _told_failures(ending) -> int:
+    """Prints what failed; returns the exit code."""
     for key, problem in ending.failed.items():
         print(f"osteolattice: {key} failed: {problem}", file=sys.stderr)
     return 3 if ending.failed else 0

@@ -20,23 +20,27 @@ class RunLock:
     """Holds the right to write to a run folder until `release`.
 
     The lock belongs to the open file, not to the file's existence, so the operating system
-    drops it with the process, however that ends. Raises InputError when another process holds it.
+    drops it with the process, however that ends. `shared` with others who ask so, each of which
+    writes to a part of the folder of which it holds the lock, under the `part`'s name. Raises
+    InputError when another process holds it.
     """
 
-    def __init__(self, folder: Path):
-        path = folder / NAME
+    def __init__(self, folder: Path, *, shared: bool = False, part: str | None = None):
+        path = folder / (NAME if part is None else f"{NAME}.{part}")
         try:
             self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise explain_os_error(path, error) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 self.release()
+                what = folder if part is None else f"{part} in {folder}"
                 raise InputError(
-                    f"{folder} is being written by another process ({owner or 'unknown'}): "
+                    f"{what} is being written by another process ({owner or 'unknown'}): "
                     "wait for it or choose another folder with --out"
                 ) from error
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):

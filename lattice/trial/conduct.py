@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +47,17 @@ def conduct(
     folder: Path,
     *,
     arms: Sequence[str] | None = None,
+    part: tuple[int, int] | None = None,
     processes: int | None = None,
     show: Show = lambda _: None,
     stop: Stop = lambda: None,
 ) -> Ending:
     """Do the runs of a trial that are missing and write its tables.
 
-    Runs that have finished in this folder are kept. `arms`: only these are run now. `processes`:
-    None for as many as there are cores. Raises InputError, also for a folder of another trial,
-    StorageError, DamagedFileError.
+    Runs that have finished in this folder are kept. `arms`: only these are run now. `part` (i, n):
+    only every n-th replicate from the i-th (from 1), beside other parts that may run at the same
+    time, and no tables. `processes`: None for as many as there are cores. Raises InputError, also
+    for a folder of another trial, StorageError, DamagedFileError.
     """
     names = [arm.name for arm in trial.arms]
     for name in arms or ():
@@ -62,13 +65,19 @@ def conduct(
             raise InputError(f'--arms: there is no arm "{name}"; {did_you_mean(name, names)}')
     place = TrialFolder(folder, trial)
     folder.mkdir(parents=True, exist_ok=True)
-    with RunLock(folder):
+    first, step = part or (1, 1)
+    replicates = range(first - 1, trial.replicates, step)
+    with ExitStack() as locks:
+        locks.enter_context(RunLock(folder, shared=part is not None))
+        for replicate in replicates if part is not None else ():
+            locks.enter_context(RunLock(folder, part=f"replicate {replicate}"))
         place.prepare()
-        jobs = jobs_of(trial, place, names if arms is None else arms)
+        jobs = jobs_of(trial, place, names if arms is None else arms, replicates)
         count = processes_for(trial, processes)
         standing = carry_out(jobs, count, show, stop)
         results = collect(trial, place)
-        write_tables(results, folder)
+        if part is None:
+            write_tables(results, folder)
     missing = len(jobs) - standing.finished - len(standing.failed)
     reason = stop() if missing else None
     return Ending(folder, standing.finished, missing, standing.failed, reason, results)
@@ -97,13 +106,15 @@ def _on_gpu() -> bool:
     return any(importlib.util.find_spec(name) is not None for name in names)
 
 
-def jobs_of(trial: Trial, place: TrialFolder, arms: Sequence[str]) -> list[Job]:
-    """The jobs that are still to be done for these arms."""
+def jobs_of(
+    trial: Trial, place: TrialFolder, arms: Sequence[str], replicates: Sequence[int] | None = None
+) -> list[Job]:
+    """The jobs that are still to be done for these arms and replicates (None: all)."""
     wanted = tuple(o.measure for o in trial.outcomes if o.measure is not None)
     jobs: dict[str, Job] = {}
     for arm in (trial.arm(name) for name in arms):
         program = _program(arm.model)
-        for replicate in range(trial.replicates):
+        for replicate in range(trial.replicates) if replicates is None else replicates:
             finished = place.result(arm, replicate) is not None
             unmeasured = set(wanted) - set(place.measures(arm, replicate))
             if finished and not unmeasured:

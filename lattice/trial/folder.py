@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lattice.io.files import explain_os_error, write_text
+from lattice.io.lock import NAME as LOCK
 from lattice.model.errors import DamagedFileError, InputError
 from lattice.trial.models import essence, fingerprint, first_change
 from lattice.trial.structure import Arm, Trial
@@ -49,7 +50,7 @@ class TrialFolder:
             old = _read(manifest)
             self._compare(old, now)
             now["arms"] = {**old["arms"], **now["arms"]}
-        elif any(p.name != ".lock" for p in self.path.iterdir()):
+        elif any(not p.name.startswith(LOCK) for p in self.path.iterdir()):
             raise InputError(
                 f"{self.path} holds something else than a trial; choose another folder with --out"
             )

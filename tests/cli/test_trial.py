@@ -65,6 +65,8 @@ def test_sigterm_ends_a_trial_cleanly(tmp_path):
         (["--jobs", "0"], ["--jobs 0", "from 1 upwards"]),
         (["--replicates", "0"], ["--replicates 0"]),
         (["--until", "soon"], ["--until"]),
+        (["--part", "3/2"], ['--part "3/2"', "2/8"]),
+        (["--part", "first"], ['--part "first"']),
         (["--arms", "kill 0.7"], ["--arms", "kill 0.6"]),
         (["--set", "rule.lnd.rate=1 /day"], ["rule.land.rate"]),
     ],
@@ -89,3 +91,34 @@ def test_help_does_not_import_jax():
     )
     assert done.returncode == 0, done.stderr
     assert "--replicates" in done.stdout
+
+
+def test_the_slurm_array_does_parts_and_then_the_tables(tmp_path):
+    """With stand-ins for sbatch and the program: what is called."""
+    script = ROOT / "configs" / "slurm" / "trial.sbatch"
+    log = tmp_path / "log"
+    for name in ("sbatch", "osteolattice"):
+        path = tmp_path / name
+        path.write_text(f'#!/bin/bash\necho {name} "$@" >> {log}\n')
+        path.chmod(0o755)
+    slurm = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "3"}
+
+    def call(*arguments: str, **variables: str) -> tuple[int, list[str]]:
+        log.write_text("")
+        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, **variables}
+        done = subprocess.run(["bash", script, *arguments], env=environment, capture_output=True)
+        return done.returncode, log.read_text().splitlines()
+
+    assert call("t.toml")[0] == 2
+    code, lines = call("t.toml", "out", **slurm, SLURM_ARRAY_TASK_ID="5")
+    assert (code, lines) == (
+        0,
+        [
+            f"sbatch --dependency=afterany:7 {script} t.toml out",
+            "osteolattice trial t.toml --out out --part 1/3 --quiet",
+        ],
+    )
+    code, lines = call("t.toml", "out", **slurm, SLURM_ARRAY_TASK_ID="7")
+    assert (code, lines) == (0, ["osteolattice trial t.toml --out out --part 3/3 --quiet"])
+    assert call("t.toml", "out") == (0, ["osteolattice trial t.toml --out out --quiet"])

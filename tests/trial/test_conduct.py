@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from lattice.io.checkpoint import digest
+from lattice.io.lock import RunLock
 from lattice.io.runfile import RunFile
 from lattice.model import InputError
 from lattice.model.errors import NumericalError
@@ -251,3 +252,23 @@ def test_labels_of_the_model_are_kept_as_snapshots(whole, tmp_path):
     assert run.times == (8, 9, 11, 12, 14)
     # Labels are no part of the simulation.
     assert digests(tmp_path / "out")["vehicle", "0"] == digests(whole[1])["vehicle", "0"]
+
+
+def test_parts_side_by_side_give_the_same_tables(whole, tmp_path):
+    trial, folder, _ = whole
+    parts = tmp_path / "parts"
+    first = conduct(trial, parts, part=(1, 2), processes=1)
+    assert first.done > 0
+    assert not (parts / "trial.csv").exists()
+    with RunLock(parts, shared=True), RunLock(parts, part="replicate 0"):
+        # As if the first part were still at it: only what it holds is refused.
+        second = conduct(trial, parts, part=(2, 2), processes=1)
+        with pytest.raises(InputError, match=r"replicate 0 in .* is being written"):
+            conduct(trial, parts, part=(1, 3), processes=1)
+        with pytest.raises(InputError, match="is being written by another process"):
+            conduct(trial, parts, processes=1)
+    assert first.done + second.done == 12
+    ending = conduct(trial, parts, processes=1)
+    assert (ending.done, ending.missing) == (0, 0)
+    assert digests(parts) == digests(folder)
+    assert (parts / "trial.csv").read_bytes() == (folder / "trial.csv").read_bytes()
