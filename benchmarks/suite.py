@@ -22,7 +22,13 @@ from benchmarks.cases import CASES
 from benchmarks.process_cases import ROOT, environment
 from benchmarks.record import Record, read_records, write_records
 
-GRIDS = {"field-reference": 48, "field-reference-large": 64, "scaling": 64, "solve": 64}
+GRIDS = {
+    "field-reference": 48,
+    "model-fields": 96,
+    "field-reference-large": 64,
+    "scaling": 64,
+    "solve": 64,
+}
 """Edge of the lattice where it is not 128."""
 
 QUICK = 24
