@@ -49,10 +49,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
-	@$(PYTEST) -m "not full" --numprocesses 2
+	@$(PYTEST) -m "not full" --numprocesses 2 --dist worksteal
 
 check-full: $(VENV)/installed-dev lint
-	@$(PYTEST) --numprocesses 2
+	@$(PYTEST) --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
@@ -61,7 +61,7 @@ lint: $(VENV)/installed-dev
 	@$(BIN)/pyright
 
 coverage: $(VENV)/installed-dev
-	@$(PYTEST) -m "not full" --numprocesses 2 --cov --cov-report=term-missing:skip-covered
+	@$(PYTEST) -m "not full" --numprocesses 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

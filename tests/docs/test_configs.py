@@ -45,8 +45,17 @@ assert any(series.values[0] != series.values[-1] for series in run.series.values
 """
 
 
+SAME_STEP = ("adult_small.toml", "growing.toml")
+"""Their step is that of the adult model, with other numbers."""
 # The quickstart is run as the README says, by test_readme.
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "quickstart.toml"])
+RUN = [
+    pytest.param(name, marks=pytest.mark.full if name in SAME_STEP else ())
+    for name in CONFIGS
+    if name != "quickstart.toml"
+]
+
+
+@pytest.mark.parametrize("name", RUN)
 def test_two_steps_on_a_small_lattice(name, request):
     overrides = request.getfixturevalue("image") if name == IMAGE else []
     path = ROOT / "configs" / name

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lattice.cli.main import main
 from lattice.engine.residual import Left, solved
 from lattice.io.checkpoint import list_checkpoints
 from lattice.kernels import conjugate_gradient
 from lattice.kernels.fusion import always
 from lattice.kernels.stencil import Grid
+from tests.cli.tiny import run_command
 from tests.conftest import HEAD
 
 # One iteration for a contrast of 1e5; two are enough.
@@ -39,19 +41,20 @@ seeding = { where = "marrow", fraction = 0.02 }
 """
 
 
-def run_with(iterations: int, folder) -> int:
+def run_with(iterations: int, folder) -> subprocess.CompletedProcess[str]:
     head = HEAD.format(
         shape=[12, 11, 10], boundary='"no-flux"', step="30 min", until="6 h", time=""
     )
     config = folder / f"hard{iterations}.toml"
     config.write_text(head + HARD.replace("ITERATIONS", str(iterations)))
-    target = str(folder / f"run{iterations}")
-    return main(["run", str(config), "--out", target, "--seed", "1", "--quiet"])
+    target = folder / f"run{iterations}"
+    return run_command("run", config, "--out", target, "--seed", "1", "--quiet")
 
 
-def test_too_few_iterations_stop_a_run(tmp_path, capsys):
-    assert run_with(1, tmp_path) == 3
-    said = capsys.readouterr().err
+def test_too_few_iterations_stop_a_run(tmp_path):
+    stopped = run_with(1, tmp_path)
+    assert stopped.returncode == 3
+    said = stopped.stderr
     last = list_checkpoints(tmp_path / "run1")[0]
     for word in (
         "the residual of TNF is 0.",
@@ -63,7 +66,8 @@ def test_too_few_iterations_stop_a_run(tmp_path, capsys):
     ):
         assert word in said, said
     assert said.count("\n") == 1
-    assert run_with(2, tmp_path) == 0
+    done = run_with(2, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("solver", ["solve", "solve_in_loop"])

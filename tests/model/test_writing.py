@@ -20,7 +20,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(
     p
     for p in CONFIGS.rglob("*.toml")
-    if p.parent.name not in ("screens", "trials", "calibrations") and p.name != "fit.toml"
+    if p.parent.name not in ("screens", "trials", "calibrations", "designs")
+    and p.name != "fit.toml"
 )
 MODELS = sorted([*CONFIGS.glob("*.toml"), *(CONFIGS / "oracles").glob("*.toml")])
 
