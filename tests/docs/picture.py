@@ -18,7 +18,7 @@ def write_picture(run: Path, target: Path = TARGET) -> Path:
     picture = Image.open(run / "report" / "bone_end.png").convert("RGB")
     height = round(picture.height * WIDTH / picture.width)
     picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+    picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
         target, optimize=True
     )
     return target
