@@ -105,9 +105,8 @@ def advance_timed(program: Any, simulation: Simulation, chunks: int, steps: int 
     never = jnp.int32(2**30)
 
     def advance(steps):
-        simulation.state, _ = program(
-            simulation.numbers, simulation.state, due, jnp.int32(steps), never
-        )
+        numbers = simulation.numbers.values
+        simulation.state, *_ = program(numbers, simulation.state, due, jnp.int32(steps), never)
         jax.block_until_ready(simulation.state)
 
     # The first solves follow the switching on of all sources; they are not typical.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, cell_cases, kernel_cases, peers, problems
+from benchmarks import accuracy, cell_cases, kernel_cases, peers, problems, whole_step
 from benchmarks.cases import CASES, summary
 from benchmarks.field_cases import DECAY, DIFFUSION, exact_modes
 from benchmarks.measure import Setting
@@ -121,6 +121,13 @@ def test_the_reference_of_the_solve_satisfies_another_matrix():
     found, residual = kernel_cases.converged(bone, marks, 100.0, 2)
     assert residual < 1e-10
     assert found.min() > 0
+
+
+def test_a_whole_step_is_measured():
+    record = whole_step.of_grid(16, 0, 1)
+    assert record.median_s > 0
+    assert record.bytes_per_voxel > 100
+    assert record.more["dynamic_share"] > 0
 
 
 @pytest.mark.full
