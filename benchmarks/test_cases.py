@@ -1,4 +1,6 @@
-"""The cases under pytest-benchmark: `pytest benchmarks/test_cases.py`. Not part of `make test`.
+"""The cases under pytest-benchmark: `pytest benchmarks/test_cases.py`.
+
+Not part of `make test`; the extra `peers` has the plugin.
 
 What it prints is the wall time of a whole case, compilation included; `osteolattice bench` gives
 the records.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 from lattice.cli.jax_setup import prepare_jax
+from lattice.cli.progress import timed_lines
 
 
 def command_design(options: argparse.Namespace) -> int:
@@ -20,13 +19,7 @@ def command_design(options: argparse.Namespace) -> int:
 
     design = load_design(options.config, options.set)
     folder = options.out or Path("runs") / options.config.stem
-    began = time.monotonic()
-
-    def tell(line: str) -> None:
-        if not options.quiet:
-            print(f"{time.monotonic() - began:7.0f} s  {line}", file=sys.stderr, flush=True)
-
-    result = design_treatment(design, folder, tell)
+    result = design_treatment(design, folder, timed_lines(options.quiet))
     paths = write_result(result, folder)
     page = write_report(result, folder)
     width = max(len(p.name) for p in design.problem.parameters)

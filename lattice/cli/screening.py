@@ -26,8 +26,7 @@ def command_screen(options: argparse.Namespace) -> int:
     prepare_jax()
     from lattice.analysis.screen_file import read_screen
     from lattice.analysis.screening import design
-    from lattice.io.identity import claim_folder
-    from lattice.io.lock import RunLock
+    from lattice.io.identity import claimed_folder
     from lattice.run import bone_of
 
     screen = read_screen(Path(options.config))
@@ -35,10 +34,8 @@ def command_screen(options: argparse.Namespace) -> int:
     for model in (screen.reference, screen.treated):
         bone_of(model, screen.seed)  # refused here, not in each process
     folder = options.out or Path("runs") / screen.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with RunLock(folder):
-        said = _said(screen, points)
-        claim_folder(folder, IDENTITY, said, "a screening of another file or model")
+    said, other = _said(screen, points), "a screening of another file or model"
+    with claimed_folder(folder, IDENTITY, said, other):
         done = _finished(folder / RUNS, screen)
         tasks = [
             (k, r)

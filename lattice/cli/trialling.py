@@ -42,12 +42,12 @@ def command_trial(options: argparse.Namespace) -> int:
         ending = conduct(
             trial, folder, arms=arms, part=part, processes=options.jobs, show=show, stop=stop
         )
-    if part is None:
+    if ending.results is not None:
         _tell(ending)
     if ending.stopped is not None:
         print(f"stopped: {ending.stopped}; the same command goes on with what is missing")
         return 0
-    if part is not None:
+    if ending.results is None:
         print(
             f"part {options.part}: {ending.done} jobs done; when all parts have ended, the same "
             "command without --part writes the tables"

@@ -10,14 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.fitting import identify, likelihood, posterior
-from lattice.fitting.cross_check import EACH, CrossCheck, cross_check
+from lattice.fitting.cross_check import CrossCheck, cross_check
 from lattice.fitting.search import Fitted, Iteration, offset_at, search
 from lattice.fitting.store import SampleStore, Tell
 from lattice.fitting.structure import Problem
 from lattice.fitting.surrogate import Surrogate
-from lattice.io.files import explain_os_error
-from lattice.io.identity import claim_folder
-from lattice.io.lock import RunLock
+from lattice.io.identity import claimed_folder
 
 IDENTITY = "problem.json"
 
@@ -54,12 +52,7 @@ def conduct(
     A compiled `surrogate` of a problem of the same layout saves its compilation. Raises InputError
     if the folder holds another problem.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain_os_error(folder, error) from error
-    with RunLock(folder):
-        claim_folder(folder, IDENTITY, _said(problem), "a fit of other data, model or seed")
+    with claimed_folder(folder, IDENTITY, _said(problem), "a fit of other data, model or seed"):
         return _carried_out(problem, folder, tell, surrogate)
 
 
@@ -123,7 +116,7 @@ def _crossed(
     u, points = cross_check(problem, fitted.total, fitted.run, store, tell)
     sampled = store.get("cma-estimate", problem, u, seeds)
     chi2 = _chi2(problem, total, sampled)
-    return CrossCheck(u, points * EACH, points, chi2)
+    return CrossCheck(u, points, chi2)
 
 
 def _posterior(problem: Problem, surrogate: Surrogate, fitted: Fitted, known, tell: Tell):

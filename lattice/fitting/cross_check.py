@@ -30,13 +30,17 @@ MORE = 10
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """Where CMA-ES ended, u [P], after `runs` sampled runs of each condition; `chi2`: distance of
-    sampled runs there from the data, of the seeds that the estimate of the fit was judged by."""
+    """Where CMA-ES ended, u [P], after so many points; `chi2`: distance of sampled runs there from
+    the data, of the seeds that the estimate of the fit was judged by."""
 
     u: Float[np.ndarray, "P"]
-    runs: int
     points: int
     chi2: float
+
+    @property
+    def runs(self) -> int:
+        """Sampled runs of each condition."""
+        return self.points * EACH
 
 
 def cross_check(

@@ -14,9 +14,7 @@ from scipy.stats import t as student
 from lattice.fitting.design import Design
 from lattice.fitting.design_search import Point, Relaxed, Sampled, better, search
 from lattice.fitting.store import SampleStore, Tell
-from lattice.io.files import explain_os_error
-from lattice.io.identity import claim_folder
-from lattice.io.lock import RunLock
+from lattice.io.identity import claimed_folder
 
 IDENTITY = "problem.json"
 LEVEL = 0.95
@@ -55,12 +53,7 @@ def design_treatment(
     `relaxed`: the compiled relaxation of the same design, if there is one. Raises InputError if
     the folder holds another design.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain_os_error(folder, error) from error
-    with RunLock(folder):
-        claim_folder(folder, IDENTITY, _said(design), "a design of another model, file or seed")
+    with claimed_folder(folder, IDENTITY, _said(design), "a design of another model, file or seed"):
         return _carried_out(design, folder, tell, relaxed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,5 +54,5 @@ def _read(path: Path, made_of: np.ndarray) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["sampled"] if np.array_equal(file["made_of"], made_of) else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -32,14 +32,15 @@ PROCESS_BYTES = 1.2e9
 
 @dataclass(frozen=True)
 class Ending:
-    """How a call ended: `stopped` tells why it ended early, `failed` why runs failed."""
+    """How a call ended: `stopped` tells why it ended early, `failed` why runs failed; `results` of
+    all arms and replicates, None after a part."""
 
     folder: Path
     done: int
     missing: int
     failed: dict[str, str]
     stopped: str | None
-    results: Results
+    results: Results | None
 
 
 def conduct(
@@ -75,8 +76,9 @@ def conduct(
         jobs = jobs_of(trial, place, names if arms is None else arms, replicates)
         count = processes_for(trial, processes)
         standing = carry_out(jobs, count, show, stop)
-        results = collect(trial, place)
+        results = None
         if part is None:
+            results = collect(trial, place)
             write_tables(results, folder)
     missing = len(jobs) - standing.finished - len(standing.failed)
     reason = stop() if missing else None

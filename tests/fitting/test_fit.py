@@ -78,6 +78,25 @@ def test_files_tell_what_was_found(fitted):
     assert len(estimates) == 9
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half of an archive", b"no archive"])
+def test_damaged_samples_are_made_anew(tmp_path, monkeypatch, damage):
+    import lattice.fitting.store as store
+
+    problem = load_fit(DISH)
+    made = np.zeros((2, len(problem.data)))
+    monkeypatch.setattr(store, "sample", lambda *_: made)
+    kept = SampleStore(tmp_path / "samples", 0, lambda line: None)
+    found = [kept.get("one", problem, problem.start, kept.seeds(0, 2))]
+    path = tmp_path / "samples" / "one.npz"
+    whole = path.read_bytes()
+    for content in (damage, whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        found.append(kept.get("one", problem, problem.start, kept.seeds(0, 2)))
+        with np.load(path) as file:
+            np.testing.assert_array_equal(file["sampled"], made)
+    assert all(np.array_equal(f, made) for f in found)
+
+
 def test_goes_on_without_repeating_runs(fitted, dish, monkeypatch):
     result, folder = fitted
     import lattice.fitting.store as store

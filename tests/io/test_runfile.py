@@ -59,7 +59,7 @@ def assert_holds(path: Path, moments: list[int], tolerance: float = 0.0) -> None
 
 
 def vtk_frames(path: Path) -> list[tuple[float, dict[str, np.ndarray]]]:
-    vtk = pytest.importorskip("vtk")
+    import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     reader = vtk.vtkHDFReader()
