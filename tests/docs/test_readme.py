@@ -15,15 +15,9 @@ from lattice.io.runfile import RunFile
 from lattice.model import load
 from tests.docs.blocks import ROOT, blocks_of
 from tests.docs.follow_readme import MADE_ELSEWHERE
+from tests.docs.stand_in import folder_with_image
 
 SMALL = "[40, 16, 16]"
-
-
-def data_folder() -> Path | None:
-    """Where images that are not part of the repository lie."""
-    named = os.environ.get("OSTEOLATTICE_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data"
-    return folder if folder.is_dir() else None
 
 
 @pytest.fixture
@@ -79,10 +73,7 @@ def test_the_demonstration_ends_by_naming_the_report():
 
 
 def test_the_example_of_an_image_loads(tmp_path, monkeypatch):
-    folder = data_folder()
-    if folder is None:
-        pytest.skip("no image: set OSTEOLATTICE_DATA to the folder that holds it")
-    monkeypatch.setenv("OSTEOLATTICE_DATA", str(folder))
+    monkeypatch.setenv("OSTEOLATTICE_DATA", str(folder_with_image(tmp_path)))
     (text,) = [t for language, t in blocks_of("README.md") if "my_image" in t]
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my_image.toml").write_text(text)

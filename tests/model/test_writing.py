@@ -1,6 +1,5 @@
 """The resolved text, the schema, the description and the advice."""
 
-import os
 import tomllib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from lattice.model.describe import describe
 from lattice.model.grammar import SOLVER_SCHEMES
 from lattice.model.schema import json_schema
 from lattice.model.writing import to_toml
+from tests.docs.stand_in import NAME, folder_with_image
 from tests.model.example import BASE, changed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -26,18 +26,14 @@ FILES = sorted(
 MODELS = sorted([*CONFIGS.glob("*.toml"), *(CONFIGS / "oracles").glob("*.toml")])
 
 
-def shipped(path):
-    model_text = path.read_text()
-    if "human_trabecula_19.5um.tif" in model_text:
-        image = CONFIGS / "../../shared/data/human_trabecula_19.5um.tif"
-        if not os.path.exists(image):
-            pytest.skip("the micro-CT image is not beside this checkout")
-    return load(path)
+def shipped(path, folder):
+    own = [f"geometry.image={folder_with_image(folder) / NAME}"] if NAME in path.read_text() else []
+    return load(path, own)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
-def test_shipped_models_load_and_round_trip(path):
-    model = shipped(path)
+def test_shipped_models_load_and_round_trip(path, tmp_path):
+    model = shipped(path, tmp_path)
     again = loads(model.text)
     assert again == model
     assert hash(again.structure) == hash(model.structure)
