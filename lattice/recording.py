@@ -148,12 +148,12 @@ class Keeper:
             share = self._share(first)
             self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger, share)
 
-    def _share(self, first: int) -> Share | None:
+    def _share(self, first: tuple[int, ...]) -> Share | None:
         """This process's share of a checkpoint; None where it holds everything."""
         if not processes.several():
             return None
-        planes = self.simulation.region.shape[0]
-        return Share(*processes.place(), first, planes, self._attempt)
+        shape = self.simulation.region.shape
+        return Share(*processes.place(), first, shape, self._attempt)
 
     def _checkpoint(self, step: int, hours: float, state, ledger, share: Share | None) -> None:
         # A run that is resumed here must find every earlier row.

@@ -145,7 +145,7 @@ def write_checkpoint(
     """Writes ``folder/checkpoints/step-<9 digits>.h5`` and returns its path.
 
     The file appears complete or not at all; older ones beyond the newest `keep` are removed
-    after that. With a `share`, the arrays hold the planes of this process alone; the first one
+    after that. With a `share`, the arrays hold the block of this process alone; the first one
     waits for the parts of the others and writes the master, the others write their part.
     Raises StorageError when the disk refuses.
     """
@@ -156,11 +156,11 @@ def write_checkpoint(
         raise explain_os_error(target, error) from error
     arrays = {f"state/{name}": _little_endian(a) for name, a in state.items()}
     arrays |= {f"ledger/{name}": _little_endian(a) for name, a in ledger.items()}
-    divided = set() if share is None else _divided(model)
+    divided = {} if share is None else _divided(model)
     parts: list[dict[str, Any]] = []
     if share is not None:
         own = {name: a for name, a in arrays.items() if name in divided}
-        part = write_part(target.parent, share, step, own, model.output.compression)
+        part = write_part(target.parent, share, step, own, divided, model.output.compression)
         if share.index:
             return part
         parts = await_parts(target.parent, share, step)
@@ -185,7 +185,7 @@ def write_checkpoint(
             file.create_group("ledger")
             for name, array in arrays.items():
                 if share is not None and name in divided:
-                    show_parts(file, parts, name, share.planes, array)
+                    show_parts(file, parts, name, divided[name], share.shape, array)
                     continue
                 options = storage_options(array.shape, array.dtype, model.output.compression)
                 file.create_dataset(name, data=array, **options)
@@ -201,10 +201,10 @@ def write_checkpoint(
     return target
 
 
-def _divided(model: Model) -> set[str]:
-    """Full names of the arrays that lie in parts where several processes write."""
+def _divided(model: Model) -> dict[str, tuple[str, ...]]:
+    """Full name -> axes of the arrays that lie in parts where several processes write."""
     return {
-        f"{'state' if spec.restart else 'ledger'}/{spec.name}"
+        f"{'state' if spec.restart else 'ledger'}/{spec.name}": spec.dims
         for spec in declare(model)
         if is_shared(spec.dims)
     }
