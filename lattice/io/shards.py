@@ -25,7 +25,8 @@ import h5py
 import numpy as np
 
 from lattice.engine.layout import AXES
-from lattice.io.files import StorageError, dataset_in, new_hdf5, replacing, storage_options, text_in
+from lattice.io.datasets import write_array
+from lattice.io.files import StorageError, dataset_in, new_hdf5, replacing, text_in
 from lattice.io.seal import SEAL_BYTES, Damage, check_seal, write_seal
 from lattice.model.errors import InputError
 
@@ -84,8 +85,7 @@ def write_part(
             for name, array in arrays.items():
                 if not is_written(share.first, dims[name]):
                     continue
-                options = storage_options(array.shape, array.dtype, compression)
-                file.create_dataset(name, data=array, **options)
+                write_array(file, name, array, compression)
         write_seal(temporary)
     return path
 
