@@ -89,7 +89,7 @@ def received(program: Jaxpr) -> int:
         elif name == "all_to_all":
             # Of as many parts as there are devices, its own one stays.
             axis, after = parameters["concat_axis"], equation.outvars[0]
-            parts = after.aval.shape[axis] // equation.invars[0].aval.shape[axis]
+            parts = _extents(after)[axis] // _extents(equation.invars[0])[axis]
             total += _bytes(after) - _bytes(after) // parts
         elif name == "all_gather":
             # Its own part is there already.
@@ -102,9 +102,13 @@ def received(program: Jaxpr) -> int:
     return total
 
 
+def _extents(variable) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _bytes(variable) -> int:
-    aval = variable.aval
-    return int(np.prod(aval.shape, dtype=np.int64)) * np.dtype(aval.dtype).itemsize
+    itemsize = np.dtype(variable.aval.dtype).itemsize
+    return int(np.prod(_extents(variable), dtype=np.int64)) * itemsize
 
 
 def _inner(parameters: dict) -> Iterator[Jaxpr]:

@@ -1,5 +1,5 @@
-"""Run by test_blocks.py with eight devices: prints on one line, for each layout (2x1x1, ...) among the
-arguments, the digests of what the kernels give."""
+"""Run by test_blocks.py with eight devices: prints on one line, for each layout (2x1x1, ...) among
+the arguments, the digests of what the kernels give."""
 
 import hashlib
 import math
