@@ -31,8 +31,8 @@ from lattice.engine.declare import declare
 from lattice.io.datasets import write_array
 from lattice.io.files import (
     dataset_in,
-    explain_os_error,
     group_in,
+    make_folder_of,
     new_hdf5,
     replacing,
     text_in,
@@ -150,10 +150,7 @@ def write_checkpoint(
     Raises StorageError when the disk refuses.
     """
     target = checkpoint_at(folder, step)
-    try:
-        target.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise explain_os_error(target, error) from error
+    make_folder_of(target)
     arrays = {f"state/{name}": _little_endian(a) for name, a in state.items()}
     arrays |= {f"ledger/{name}": _little_endian(a) for name, a in ledger.items()}
     divided = {} if share is None else _divided(model)

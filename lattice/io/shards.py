@@ -95,6 +95,11 @@ def await_parts(folder: Path, share: Share, step: int) -> list[dict[str, Any]]:
     corner and shape.
 
     Raises StorageError if one does not come."""
+    return [_described(path) for path in await_files(folder, share, step)]
+
+
+def await_files(folder: Path, share: Share, step: int) -> list[Path]:
+    """The files of all processes, once they are there. Raises StorageError if one does not come."""
     paths = [folder / share.name(step, i) for i in range(share.count)]
     end = time.monotonic() + PATIENCE
     while missing := [path for path in paths if not path.exists()]:
@@ -105,7 +110,7 @@ def await_parts(folder: Path, share: Share, step: int) -> list[dict[str, Any]]:
             )
         os.listdir(folder)  # makes a network file system look again
         time.sleep(0.02)
-    return [_described(path) for path in paths]
+    return paths
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -28,17 +28,21 @@ def results(blocks: Blocks, periodic, basis):
         sink = 0.1 * source
         built = build_hierarchy(bone, jnp.array([0.01, 0.2]), periodic=periodic, blocks=blocks)
         options = {"voxel": 10.0, "blocks": blocks}
-        for _ in range(2):
+
+        def step(u, _):
             u, budget, _ = step_implicit(
                 u, source, sink, built, diffusion, decay, 0.5, periodic=periodic, **options
             )
+            return u, jnp.stack(budget)
+
+        u, budgets = jax.lax.scan(step, u, length=2)
         exact, _ = step_exact(u, source, basis, diffusion, decay, 0.5, **options)
         near = bone
         for axis in range(3):
             below, above = neighbour_planes(bone, blocks, axis, periodic[axis])
             whole = jnp.concatenate([below, bone, above], axis=axis)
             near = near + jax.lax.slice_in_dim(whole, 0, bone.shape[axis], axis=axis)
-        return u, jnp.stack(budget), exact, near
+        return u, budgets, exact, near
 
     return run
 
