@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -177,7 +178,7 @@ def start(
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
     processes.first_does(lambda: refuse_occupied(folder))
-    simulation = Simulation(model, seed, bone_of(model, seed), devices=devices)
+    simulation = Simulation(model, seed, partial(bone_of, model, seed), devices=devices)
     return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
 
 

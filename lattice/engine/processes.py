@@ -52,6 +52,26 @@ def spread(tree: Any, mesh: Mesh | None, layout: PartitionSpec | None = None) ->
     return jax.tree.map(put, tree)
 
 
+def hand_out(
+    make: Callable[[], np.ndarray], shape: tuple[int, ...], mesh: Mesh, layout: PartitionSpec
+) -> Array:
+    """The array that `make` gives (uint8), on the devices of a mesh. The first process alone makes
+    it and sends block after block; no other one ever holds more than its own and the one that
+    travels.
+
+    Raises in every process what `make` raises in the first, as `first_does` does."""
+    whole = first_does(make)
+    sharding = NamedSharding(mesh, layout)
+    kept = []
+    for device, part in sharding.devices_indices_map(shape).items():
+        extents = [len(range(*axis.indices(n))) for axis, n in zip(part, shape, strict=True)]
+        block = np.zeros(extents, np.uint8) if whole is None else whole[part]
+        block = multihost_utils.broadcast_one_to_all(np.ascontiguousarray(block))
+        if device.process_index == jax.process_index():
+            kept.append(jax.device_put(np.asarray(block), device))
+    return jax.make_array_from_single_device_arrays(shape, sharding, kept)
+
+
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """Host copies of whole arrays, in every process."""
     if not several():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -41,11 +41,14 @@ Row = dict[str, tuple[float, str]]
 
 HostArrays = dict[str, np.ndarray]
 
+Bone = np.ndarray | Callable[[], np.ndarray]
+
 
 class Simulation:
     """The sampled reading of a model.
 
-    `bone` is the geometry as uint8 [z, y, x] (None: no bone anywhere); `state` goes on from host
+    `bone` is the geometry as uint8 [z, y, x], or what makes it, which of several processes the
+    first one alone will call (None: no bone anywhere); `state` goes on from host
     arrays, as a checkpoint holds them, instead of seeding afresh. `devices` is how many share the
     lattice, or how many blocks lie along z, y and x, as "2x2x1" or (2, 2, 1). Raises InputError
     when the lattice cannot be shared so, ValueError when `bone` has another shape.
@@ -55,7 +58,7 @@ class Simulation:
         self,
         model: Model,
         seed: int = 0,
-        bone: np.ndarray | None = None,
+        bone: Bone | None = None,
         *,
         devices: Devices = 1,
         state: Mapping[str, np.ndarray] | None = None,
@@ -165,18 +168,32 @@ class Simulation:
         return processes.first_own(self.state["cells"]), state, ledger
 
 
-def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, seed: int, bone):
+def _seeded(
+    model: Model,
+    region: Region,
+    mesh: Mesh | None,
+    numbers: Numbers,
+    seed: int,
+    bone: Bone | None,
+):
     """The state at step 0, made block by block."""
-    if has_bone(model):
-        bone = np.zeros(region.shape, np.uint8) if bone is None else np.asarray(bone)
-        if bone.shape != region.shape:
-            raise ValueError(f"bone has the shape {bone.shape}, the lattice {region.shape}")
-        bone = (bone != 0).astype(np.uint8)
-    else:
-        bone = None
     words = processes.spread(np.asarray(seed_words(seed)), mesh)
-    bone = processes.spread(bone, mesh, partition(model).get("bone"))
-    return _seeding(model.structure, region, mesh)(numbers, words, bone)
+    placed = _placed_bone(model, region, mesh, bone) if has_bone(model) else None
+    return _seeding(model.structure, region, mesh)(numbers, words, placed)
+
+
+def _placed_bone(model: Model, region: Region, mesh: Mesh | None, bone: Bone | None):
+    def make() -> np.ndarray:
+        given = bone() if callable(bone) else bone
+        whole = np.zeros(region.shape, np.uint8) if given is None else np.asarray(given)
+        if whole.shape != region.shape:
+            raise ValueError(f"bone has the shape {whole.shape}, the lattice {region.shape}")
+        return (whole != 0).astype(np.uint8)
+
+    layout = partition(model)["bone"]
+    if mesh is not None and processes.several() and callable(bone):
+        return processes.hand_out(make, region.shape, mesh, layout)
+    return processes.spread(make(), mesh, layout)
 
 
 @lru_cache(maxsize=32)
