@@ -247,7 +247,7 @@ def _exact(request: _Request, estimator: str) -> Gradient:
         positions = np.array([numbers.names.index(n) for n in request.names])
 
         def course(theta):
-            found = means(Numbers(numbers.values.at[positions].set(theta), numbers.names))
+            found = means(numbers.replaced(dict(zip(request.names, theta, strict=True))))
             return found, found
 
         derivative, value = jax.jit(jax.jacfwd(course, has_aux=True))(jnp.asarray(request.theta))
