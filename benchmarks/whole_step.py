@@ -149,7 +149,7 @@ def output_share(grid: int = 64, seed: int = 0, days: int = 4) -> Record:
 
     `overhead_share` is the additional share of the wall time, both after compilation."""
     quiet = ["output.snapshots=never", "output.checkpoints=never"]
-    default = ["output.series=1 h", "output.snapshots=1 day", "output.checkpoints=1 day"]
+    default = ["output.series=1 h", "output.snapshots=1 day", "output.checkpoints=auto"]
     length = f"time.until={days} day"
     times: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,12 @@ from lattice.io.shards import Share
 from lattice.io.writer import Writer
 from lattice.model.errors import NumericalError
 from lattice.model.structure import Model
+
+CHECKPOINT_SHARE = 0.01
+"""Of the time of a run that may go into checkpoints whose cadence nobody has chosen."""
+
+LONGEST_WITHOUT = 1800.0
+"""Seconds after which one that is due is written whatever it costs."""
 
 
 def cadence(model: Model, hours: float | None) -> int | None:
@@ -75,6 +82,8 @@ class Keeper:
         self.marks = label_steps(model)
         self.last: Path | None = None
         self.row: Row = {}
+        self._began = self._written = time.monotonic()
+        self._spent = 0.0
         # Parts of a checkpoint are told from those of an earlier attempt at the same step by this.
         (self._attempt,) = processes.agreed(secrets.randbits(31))
 
@@ -105,8 +114,16 @@ class Keeper:
         last = step == end
         self.keep(
             snapshot=snapshot or marked or (last and bool(self.marks)),
-            checkpoint=checkpoint or last,
+            checkpoint=last or (checkpoint and not self._saves_time()),
         )
+
+    def _saves_time(self) -> bool:
+        """Whether a checkpoint that is due is left out: all processes decide alike."""
+        if not self.simulation.model.output.sparing:
+            return False
+        now = time.monotonic()
+        dear = self._spent > CHECKPOINT_SHARE * (now - self._began)
+        return processes.any_of(dear and now - self._written < LONGEST_WITHOUT)
 
     def _kept(self) -> Path | None:
         """The last checkpoint, once those that wait are written."""
@@ -156,6 +173,7 @@ class Keeper:
         return Share(*processes.place(), first, planes, self._attempt)
 
     def _checkpoint(self, step: int, hours: float, state, ledger, share: Share | None) -> None:
+        began = time.monotonic()
         # A run that is resumed here must find every earlier row.
         if self.run is not None:
             self._write_rows()
@@ -175,6 +193,8 @@ class Keeper:
         )
         if self.run is not None:
             self.last = path
+        self._written = time.monotonic()
+        self._spent += self._written - began
 
 
 def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,16 @@ from lattice.recording import Keeper, cadence, check_state, copied, label_steps,
 
 SECONDS_BETWEEN_LOOKS = 1.0
 """How often a run looks up from computing: for a signal to stop, the wall time, the progress."""
+
+
+CHANGEABLE = (
+    "solver.iterations",
+    "output.series",
+    "output.snapshots",
+    "output.checkpoints",
+    "output.keep",
+)
+"""What may change when a run goes on: how well fields are solved, and what is written when."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,7 @@ def resume(
     folder: Path,
     *,
     until: str | None = None,
+    overrides: Sequence[str] = (),
     devices: int = 1,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], str | None] = lambda: None,
@@ -201,9 +212,13 @@ def resume(
 ) -> Outcome:
     """Go on from the newest good checkpoint of a run folder, to the same bits.
 
+    `overrides`: texts "key=value" of `CHANGEABLE` that hold from here on.
+
     Raises InputError, DamagedFileError, NumericalError, StorageError."""
     checkpoint = _newest_for_all(folder)
-    model = model_of(checkpoint, [] if until is None else [f"time.until={until}"])
+    _refuse_another_model(overrides)
+    ending = [] if until is None else [f"time.until={until}"]
+    model = model_of(checkpoint, [*overrides, *ending])
     if steps_until(model) < checkpoint.step:
         raise InputError(
             f"{folder} has reached {checkpoint.time_h:g} h already; write a later --until, or none"
@@ -219,6 +234,16 @@ def resume(
         keeper = Keeper(simulation, writer, folder, about)
         keeper.last = checkpoint.path
         return _carry_on(simulation, keeper, progress, stop, max_seconds, checkpoint.skipped)
+
+
+def _refuse_another_model(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if key not in CHANGEABLE:
+            raise InputError(
+                f"--set {text}: a run goes on with its own model; start another one with "
+                f"`osteolattice run`, or change one of {', '.join(CHANGEABLE)}"
+            )
 
 
 def _newest_for_all(folder: Path) -> Checkpoint:

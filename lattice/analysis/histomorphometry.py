@@ -32,6 +32,19 @@ DESCRIPTIONS = (
 )
 
 
+DEAR = {
+    "structure": morphometry.DESCRIPTIONS,
+    "labels": labels.DESCRIPTIONS,
+    "quality": stiffness.DESCRIPTIONS,
+}
+
+
+def parts_for(names: Collection[str]) -> tuple[str, ...]:
+    """The `PARTS` that give these measures: those that cost little, and of the others what is
+    asked for."""
+    return tuple(p for p in PARTS if p not in DEAR or any(n in DEAR[p] for n in names))
+
+
 def describe(name: str) -> str:
     """What a measure is, in words."""
     if name in DESCRIPTIONS:

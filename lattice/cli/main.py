@@ -60,14 +60,11 @@ def build_parser() -> Parser:
     return parser
 
 
-def _overrides(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help='replace a number of the model, as rule.engulf.rate="0.1 /min" (repeatable)',
-    )
+def _overrides(
+    sub: argparse.ArgumentParser,
+    help: str = 'replace a number of the model, as rule.engulf.rate="0.1 /min" (repeatable)',
+) -> None:
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help)
 
 
 def _model(sub: argparse.ArgumentParser) -> None:
@@ -113,6 +110,7 @@ def _run(sub: argparse.ArgumentParser) -> None:
 
 def _resume(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("folder", type=Path, metavar="DIR", help="a run folder")
+    _overrides(sub, "from here on, as solver.iterations=4 or output.checkpoints=never (repeatable)")
     _pace(sub)
 
 

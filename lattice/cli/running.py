@@ -43,7 +43,11 @@ def command_resume(options: argparse.Namespace) -> int:
     from lattice import run
 
     folder = run.require_folder(options.folder)
-    return _carry(lambda **hooks: run.resume(folder, until=options.until, **hooks), folder, options)
+    return _carry(
+        lambda **hooks: run.resume(folder, until=options.until, overrides=options.set, **hooks),
+        folder,
+        options,
+    )
 
 
 def _carry(go: Callable, folder: Path, options: argparse.Namespace) -> int:

@@ -25,8 +25,8 @@ _SOLVE = (
     "field grew without bound before (look at the rates of secretion, production and reactions)"
 )
 _ITERATIONS = (
-    "the iterations did not reach their error: write more solver.iterations or a shorter "
-    "time.field_step"
+    "the iterations did not reach their error: go on with `resume --set solver.iterations=N`, N "
+    "more than now, or start again with a shorter time.field_step"
 )
 _MEMORY = (
     "no rule can do this, so memory of this machine or device is at fault, or the program: go on "

@@ -14,7 +14,15 @@ from jaxtyping import Bool, Float
 from lattice.analysis.histomorphometry import DESCRIPTIONS
 from lattice.engine.observe import series_units
 from lattice.fitting.formula import FormulaError, read_formula
-from lattice.fitting.reading import content_of, parts, positive, quoted, with_overrides
+from lattice.fitting.reading import (
+    check_labels,
+    content_of,
+    parts,
+    positive,
+    quoted,
+    schedule_names,
+    with_overrides,
+)
 from lattice.fitting.structure import Condition, Datum, Observable, Parameter, Problem, Settings
 from lattice.inference.observables import known_observables
 from lattice.inference.relaxation import READINGS
@@ -137,6 +145,7 @@ def load_design(path: Path, overrides: Sequence[str] = ()) -> Design:
     variables = _variables(content["variable"], model, model_with, refuse)
     observables, limits = _formulas(content, model, refuse)
     ends = tuple(Datum(0, o, model.time.until, 0.0, 1, None, 0) for o in range(len(observables)))
+    check_labels(path, (Condition("", model),), observables, ends)
     settings = Settings(table.get("reading", "pair_closure"), table.get("seed", 0))
     name = table.get("name", path.stem)
     problem = Problem(
@@ -151,8 +160,7 @@ def load_design(path: Path, overrides: Sequence[str] = ()) -> Design:
 
 
 def _timing(model: Model, variables: Sequence[Parameter]) -> Bool[np.ndarray, "P"]:
-    schedules = [i.schedule for i in model.interventions]
-    times = {n for s in schedules for n in (s.start, s.stop, s.every, *s.at)}
+    times = schedule_names(model)
     return np.array([v.name in times for v in variables])
 
 

@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from lattice.analysis.histomorphometry import DESCRIPTIONS
+from lattice.analysis.labels import DESCRIPTIONS as LABELLED
 from lattice.engine.observe import series_units
 from lattice.fitting.data import gather
 from lattice.fitting.formula import Formula, FormulaError, read_formula
-from lattice.fitting.structure import LOG10, Condition, Observable, Parameter, Problem, Settings
+from lattice.fitting.structure import (
+    LOG10,
+    Condition,
+    Datum,
+    Observable,
+    Parameter,
+    Problem,
+    Settings,
+)
 from lattice.fitting.tables import Row, read_table, unique
 from lattice.inference.observables import known_observables
 from lattice.inference.relaxation import READINGS
@@ -90,6 +99,7 @@ def load_fit(path: Path, overrides: Sequence[str] = ()) -> Problem:
         observable_rows, observables, conditions,
         time_unit=table.get("time_unit"), model_scatter=table.get("add_model_scatter", False),
     )  # fmt: skip
+    check_labels(folder / table["measurements"], conditions, observables, data)
     settings = {k: v for k, v in table.items() if k in Settings.__dataclass_fields__}
     for key in ("spread", "region"):
         if key in settings:
@@ -179,6 +189,12 @@ def _parameters(
         if name not in model.values:
             hint = did_you_mean(name, model.values)
             raise row.refuse("parameterId", f'"{name}" is no number of the model; {hint}')
+        if name in schedule_names(model):
+            raise row.refuse(
+                "parameterId",
+                f"{name} is a time of a schedule, which moves in whole steps and has no "
+                "derivative; estimate another number, or choose times by `osteolattice design`",
+            )
         for condition in conditions:
             if condition.model.values.get(name) != model.values[name]:
                 raise row.refuse(
@@ -186,6 +202,34 @@ def _parameters(
                     f"{name} is set by the condition {condition.name} too; leave one of them out",
                 )
     return tuple(_parameter(row, model, model_with) for row in estimated)
+
+
+def schedule_names(model: Model) -> set[str]:
+    """The numbers of a model that tell when an intervention acts."""
+    schedules = [i.schedule for i in model.interventions]
+    return {n for s in schedules for n in (s.start, s.stop, s.every, *s.at) if n is not None}
+
+
+def check_labels(
+    path: Path,
+    conditions: Sequence[Condition],
+    observables: Sequence[Observable],
+    data: Sequence[Datum],
+) -> None:
+    """Refuse what fluorochrome labels cannot show at its time. Raises InputError."""
+    for datum in data:
+        observable, model = observables[datum.observable], conditions[datum.condition].model
+        seen = [n for n in observable.formula.names if n in LABELLED]
+        times = model.output.label_times
+        if not seen or (times and datum.hours >= times[-1]):
+            continue
+        if times:
+            problem = f"{observable.name} at {datum.hours:g} h comes before the labels have been "
+            raise InputError(f"{path}: {problem}taken up, at {times[-1]:g} h; write a later time")
+        raise InputError(
+            f"{path}: {observable.name} needs {seen[0]}, which two labels show; write "
+            'output.labels, such as ["26 day", "33 day"], in the model file'
+        )
 
 
 def _parameter(row: Row, model: Model, model_with: Callable) -> Parameter:

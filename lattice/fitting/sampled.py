@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from lattice.analysis.histomorphometry import DESCRIPTIONS, histomorphometry
+from lattice.analysis.histomorphometry import DESCRIPTIONS, histomorphometry, parts_for
 from lattice.engine.simulation import Simulation
 from lattice.fitting.structure import Problem
 from lattice.inference.ensemble import sampled_course
@@ -16,6 +16,7 @@ from lattice.inference.relaxation import steps_of
 from lattice.io.vtkhdf import frame
 from lattice.model.errors import NumericalError
 from lattice.model.structure import Model
+from lattice.recording import copied
 from lattice.run import bone_of
 
 TOGETHER = 64
@@ -74,16 +75,23 @@ def _courses(
 def _measured_course(model: Model, seed: int, hours, names) -> dict[float, dict[str, float]]:
     """A run whose state is measured at some times as a laboratory would."""
     simulation = Simulation(model, seed, bone_of(model, seed))
-    rows, course = [simulation.row()], {}
-    for time, step in zip(hours, steps_of(model, hours), strict=True):
+    rows, course, parts = [simulation.row()], {}, parts_for(names)
+    marks = model.output.label_times if "labels" in parts else ()
+    times = sorted({*hours, *(t for t in marks if t < hours[-1])})
+    shots = {}
+    for time, step in zip(times, steps_of(model, times), strict=True):
         if step > simulation.step:
             rows += simulation.advance(int(step) - simulation.step, int(step) - simulation.step)
+        if "labels" in parts and (time == 0 or time in marks):
+            shots[simulation.time_h] = copied(frame(model, simulation.host_state()))
+        if time not in hours:
+            continue
         row: Mapping[str, tuple[float, str]] = rows[-1]
         known = {n: float(row[n][0]) for n in names if n in row}
         if len(known) < len(names):
             ledger = {n: np.array([r[n][0] for r in rows]) for n in row}
-            shot = {simulation.time_h: frame(model, simulation.host_state())}
-            found = histomorphometry(model, shot, ledger, parts=("cells", "flux"))
+            shot = shots | {simulation.time_h: frame(model, simulation.host_state())}
+            found = histomorphometry(model, shot, ledger, parts=parts)
             missing = [n for n in names if n not in known and n not in found]
             if missing and time > 0:
                 raise NumericalError(

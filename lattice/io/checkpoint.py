@@ -28,13 +28,13 @@ import h5py
 import numpy as np
 
 from lattice.engine.declare import declare
+from lattice.io.datasets import write_array
 from lattice.io.files import (
     dataset_in,
     explain_os_error,
     group_in,
     new_hdf5,
     replacing,
-    storage_options,
     text_in,
 )
 from lattice.io.seal import (
@@ -187,8 +187,7 @@ def write_checkpoint(
                 if share is not None and name in divided:
                     show_parts(file, parts, name, share.planes, array)
                     continue
-                options = storage_options(array.shape, array.dtype, model.output.compression)
-                file.create_dataset(name, data=array, **options)
+                write_array(file, name, array, model.output.compression)
             for spec in declare(model):
                 group = group_in(file, "state" if spec.restart else "ledger")
                 if spec.name in group:

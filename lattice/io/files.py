@@ -9,12 +9,8 @@ from io import RawIOBase
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from lattice.model.errors import InputError, OsteolatticeError
-
-CHUNK_BYTES = 1 << 20
-"""Aim for the size of one chunk: a few planes of a lattice of 128 cubed."""
 
 
 class StorageError(OsteolatticeError):
@@ -155,6 +151,10 @@ def safe_sink(path: Path) -> Iterator[RawIOBase]:
     sink = _Sink(path)
     try:
         yield sink
+    except OSError:
+        # HDF5 may miss what it believes to have written: the first error is the reason.
+        if sink.error is None:
+            raise
     finally:
         sink.close()
     if sink.error is not None:
@@ -190,26 +190,3 @@ def group_in(group: h5py.Group, name: str) -> h5py.Group:
 def text_in(group: h5py.Group, name: str) -> str:
     """A text by the name of its dataset. Raises KeyError when there is none."""
     return str(dataset_in(group, name).asstr()[()])
-
-
-def storage_options(
-    shape: tuple[int, ...], dtype: np.dtype, compression: str, *, frames: bool = False
-) -> dict[str, object]:
-    """Arguments of `create_dataset`: a few z planes a chunk, checksummed, compressed.
-
-    `compression` is "gzip", "lzf" or "none". `frames`: the first axis is time, not z.
-    """
-    lead = 1 if frames else 0
-    if len(shape) <= lead or 0 in shape:
-        return {}
-    plane = int(np.prod(shape[lead + 1 :], dtype=np.int64)) * dtype.itemsize
-    planes = max(1, min(shape[lead], CHUNK_BYTES // plane))
-    options: dict[str, object] = {
-        "chunks": (1,) * lead + (planes, *shape[lead + 1 :]),
-        "fletcher32": True,
-    }
-    if compression != "none":
-        options |= {"compression": compression, "shuffle": True}
-    if compression == "gzip":
-        options["compression_opts"] = 1
-    return options

@@ -31,7 +31,7 @@ from lattice.model.structure import Model
 
 Scalar = float | int | np.number
 
-FLUSH_SHARE = 0.02  # of the time that may go into rewriting the master
+FLUSH_SHARE = 0.005  # of the time that may go into rewriting the master
 
 
 class RunWriter:

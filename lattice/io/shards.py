@@ -22,7 +22,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lattice.io.files import StorageError, dataset_in, new_hdf5, replacing, storage_options, text_in
+from lattice.io.datasets import write_array
+from lattice.io.files import StorageError, dataset_in, new_hdf5, replacing, text_in
 from lattice.io.seal import SEAL_BYTES, Damage, check_seal, write_seal
 from lattice.model.errors import InputError
 
@@ -66,8 +67,7 @@ def write_part(
         with new_hdf5(temporary, user_block=SEAL_BYTES) as file:
             file["first"] = share.first
             for name, array in arrays.items():
-                options = storage_options(array.shape, array.dtype, compression)
-                file.create_dataset(name, data=array, **options)
+                write_array(file, name, array, compression)
         write_seal(temporary)
     return path
 

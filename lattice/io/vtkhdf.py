@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from lattice.engine.declare import MATRIX_ONE, has_bone, local_cytokines
-from lattice.io.files import dataset_in, group_in, storage_options
+from lattice.io.datasets import write_array
+from lattice.io.files import dataset_in, group_in
 from lattice.model.errors import InputError
 from lattice.model.setting import Lattice
 from lattice.model.structure import Model
@@ -140,8 +141,8 @@ def write_frame(
     compression = "none" if model.output.compression == "none" else "gzip"
     for spec in array_specs(model):
         data = arrays[spec.name][None]
-        options = storage_options(data.shape, data.dtype, compression, frames=True)
-        describe_array(group.create_dataset(spec.name, data=data, **options), spec, states)
+        dataset = write_array(group, spec.name, data, compression, frames=True)
+        describe_array(dataset, spec, states)
 
 
 @dataclass(frozen=True)

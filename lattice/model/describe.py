@@ -82,6 +82,8 @@ def _time(model: Model) -> list[str]:
     t, o = model.time, model.output
     every = {"series": o.series, "snapshots": o.snapshots, "checkpoints": o.checkpoints}
     written = [f"{k} " + (f"every {duration(v)}" if v else "never") for k, v in every.items()]
+    if o.sparing:
+        written[-1] += " at most"
     steps = math.ceil(t.until / t.step - 1e-9)
     labels = [
         f"label {i} is taken up from {duration(begin)} for {duration(o.label_window)}"

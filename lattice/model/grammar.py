@@ -127,7 +127,11 @@ SECTIONS: dict[str, Record] = {
         {
             "series": Quantity("How often a row of the time series is written.", "1 h"),
             "snapshots": Quantity('How often whole fields are written, or "never".', "1 day"),
-            "checkpoints": Quantity('How often a checkpoint is written, or "never".', "1 day"),
+            "checkpoints": Quantity(
+                'How often a checkpoint is written, "never", or "auto": each day, unless they then '
+                "took more than a hundredth of the time of the run.",
+                "1 day",
+            ),
             "keep": Integer("Checkpoints that are kept.", 1, 1000000),
             "precision": Text("Of cytokines in snapshots.", ("float32", "float16")),
             "compression": Text("Of snapshots.", ("gzip", "lzf", "none")),

@@ -58,6 +58,8 @@ class Output:
     series: float | None
     snapshots: float | None
     checkpoints: float | None
+    sparing: bool = False
+    """Whether a checkpoint that is due may be left out to save time (`checkpoints = "auto"`)."""
     keep: int = 3
     precision: Literal["float32", "float16"] = "float32"
     compression: Literal["gzip", "lzf", "none"] = "gzip"

@@ -200,7 +200,8 @@ def read_output(document: Document, step: Fraction) -> Output:
         if len(set(fields)) < len(fields):
             raise document.refuse("output.fields", "a field is named twice; write it once")
         others["fields"] = tuple(f for f in Output.fields if f in fields)
-    return Output(**cadence, **others | _labels(document, table, step))
+    sparing = table.get("checkpoints", "auto") == "auto"
+    return Output(**cadence, sparing=sparing, **others | _labels(document, table, step))
 
 
 def _labels(document: Document, table: dict[str, Any], step: Fraction) -> dict[str, Any]:
@@ -238,8 +239,9 @@ def _cadence(
 ) -> float | None:
     if table.get(key) == "never":
         return None
-    if key not in table:
-        return float(math.ceil(usual / step) * step)
+    if key not in table or (key == "checkpoints" and table[key] == "auto"):
+        # The step as it is kept, so that a model that was written down is read as the same.
+        return math.ceil(usual / step - Fraction(1, 10**9)) * float(step)
     return float(_in_steps(document, f"output.{key}", table[key], step))
 
 

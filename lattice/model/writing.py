@@ -108,7 +108,10 @@ class _Writer:
         lines = []
         for key in ("series", "snapshots", "checkpoints"):
             value = getattr(output, key)
-            lines.append(f"{key} = " + ('"never"' if value is None else _duration(value)))
+            if key == "checkpoints" and output.sparing:
+                lines.append('checkpoints = "auto"')
+            else:
+                lines.append(f"{key} = " + ('"never"' if value is None else _duration(value)))
         lines += [
             f"keep = {output.keep}",
             f"precision = {_text(output.precision)}",

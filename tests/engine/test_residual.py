@@ -66,8 +66,19 @@ def test_too_few_iterations_stop_a_run(tmp_path):
     ):
         assert word in said, said
     assert said.count("\n") == 1
+    mended = run_command("resume", tmp_path / "run1", "--set", "solver.iterations=2", "--quiet")
+    assert mended.returncode == 0, mended.stderr
+    assert "iterations = 2" in (tmp_path / "run1" / "config.toml").read_text()
     done = run_with(2, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_goes_on_with_its_own_model(tmp_path):
+    run_with(1, tmp_path)
+    refused = run_command("resume", tmp_path / "run1", "--set", "time.step=1 h", "--quiet")
+    assert refused.returncode == 2
+    for word in ("time.step", "its own model", "solver.iterations"):
+        assert word in refused.stderr
 
 
 @pytest.mark.parametrize("solver", ["solve", "solve_in_loop"])

@@ -143,3 +143,15 @@ def test_formulas():
     for wrong in ("", "BV/TV +", "1 + 2", "cells()", "cells ** 2", "a", "cells[0]", "x0", "'a'"):
         with pytest.raises(FormulaError):
             read_formula(wrong, known)
+
+
+def test_a_time_of_a_schedule_is_not_fitted(dish):
+    config = dish.parent / "model.toml"
+    pulse = '[[intervention]]\nname = "toxin"\nat = ["2 day"]\n'
+    config.write_text(
+        config.read_text() + pulse + 'kill = { states = ["osteoblast"], fraction = 0.1 }\n'
+    )
+    change(dish, "parameters.tsv", "rule.die.rate", "intervention.toxin.at.0")
+    message = refusal(dish)
+    for word in ("parameters.tsv", "line 4", "intervention.toxin.at.0", "osteolattice design"):
+        assert word in message, message
