@@ -44,7 +44,6 @@ from lattice.model.errors import InputError
 from lattice.model.stages import clock_of, stage_codes
 from lattice.model.structure import Model
 
-
 SOLUTIONS = jax.checkpoint_policies.save_only_these_names(SOLUTION)
 """The way back makes anew all that a field solve needs and gives, but the solution itself."""
 
@@ -104,8 +103,8 @@ def stepping(plan: Plan, numbers: Numbers, state: State, realise: Realise = mean
 
 
 def kept_in_step(plan: Plan, state: State) -> int:
-    """Bytes that a step keeps for a way back: its state, that of the cells at the beginning of every
-    further part and sub-step, and the fields that its solves find."""
+    """Bytes that a step keeps for a way back: its state, that of the cells at the beginning of
+    every further part and sub-step, and the fields that its solves find."""
     size = {name: int(a.size) * a.dtype.itemsize for name, a in state.items()}
     substeps = plan.contacts * matching_orders(plan.region.shape).shape[1] * bool(plan.table.pair)
     fields_kept = size.get("cytokines", 0) * plan.field_repeats * (1 + plan.method.solves)
@@ -249,9 +248,7 @@ def _exchanges(plan, view: MeanView, numbers, state, due) -> fields.Exchanges:
             for c in local_cytokines(model)
         ]
         made = zip(local, basal, strict=True)
-        source = jnp.stack(
-            [rates["secretes"][n] + places["marrow"] * b for n, b in made], axis=-1
-        )
+        source = jnp.stack([rates["secretes"][n] + places["marrow"] * b for n, b in made], axis=-1)
         masks = {name: where[..., None] for name, where in places.items()}
         added = interventions.external_sources(model, local, numbers, due, masks)
         source = source if added is None else source + added

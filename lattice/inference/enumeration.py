@@ -120,7 +120,8 @@ def _step_matrix(plan: Plan, numbers: Numbers, configurations) -> Float[Array, "
         def change(state, around, realise):
             return site_substep(plan, numbers, state, around, realise)
 
-        total = total @ _transitions(plan, numbers, configurations, change, [[v] for v in range(size)])
+        alone = [[v] for v in range(size)]
+        total = total @ _transitions(plan, numbers, configurations, change, alone)
     return total
 
 

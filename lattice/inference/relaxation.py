@@ -162,8 +162,9 @@ def relaxation(
     solve, forward and backward (`diffusion_implicit.step_implicit`). `stages` stand for each clock
     (`after`; see `lattice.model.stages`). `dtype` "float64" needs
     `jax.enable_x64`. `memory`: GB that a derivative in reverse may keep of the steps (`course`);
-    what one step takes while it is worked on comes on top. Raises InputError for an unknown reading or observable, a time before 0 and an
-    image of bone that is not given, a response to age, and two clocks of one state.
+    what one step takes while it is worked on comes on top. Raises InputError for an unknown
+    reading or observable, a time before 0 and an image of bone that is not given, a response to
+    age, and two clocks of one state.
     """
     if reading not in READINGS:
         hint = did_you_mean(reading, READINGS)
@@ -175,8 +176,7 @@ def relaxation(
     hours = tuple(float(t) for t in times)
     bone = starting_bone(model, seed, bone)
     return Relaxation(
-        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype,
-        memory,
+        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype, memory
     )
 
 
