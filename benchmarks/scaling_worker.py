@@ -32,7 +32,7 @@ def measure(told: dict) -> dict:
     seed = told["seed"]
     model = model_of(told["grid"], planes=told["planes"])
     bone = run.bone_of(model, seed)
-    simulation = Simulation(model, seed, bone, device_count=told["devices"])
+    simulation = Simulation(model, seed, bone, devices=told["devices"])
     start = time.perf_counter()
     simulation.advance(3)
     jax.block_until_ready(simulation.state)

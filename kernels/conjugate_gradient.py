@@ -28,9 +28,9 @@ take the memory of a field."""
 
 
 class Residual(NamedTuple):
-    """What a solve has left of its residual, of each species on this slab: sums of squares at the
+    """What a solve has left of its residual, of each species on this block: sums of squares at the
     start and at the end, the latter from every fourth plane, and there the largest value at the end
-    and its voxel (flat index in the slab)."""
+    and its voxel (flat index in the block)."""
 
     start: Float[Array, "S"]
     left: Float[Array, "S"]
@@ -45,7 +45,7 @@ def no_residual(species: int) -> Residual:
 
 
 def squares(rows: Rows, look: Bool[Array, ""] | None, grid: Grid) -> Float[Array, "S"] | None:
-    """The sum of squares over this slab where `look` is true, else 0 (None: nobody asks). Added up
+    """The sum of squares over this block where `look` is true, else 0 (None: nobody asks). Added up
     in any order: no step may read it."""
     if look is None:
         return None
@@ -107,7 +107,7 @@ def solve(
     width = r.shape[2] // grid.species
 
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
-        return sum_rows(true, a, grid.species, grid.slabs, times=b)
+        return sum_rows(true, a, grid.species, grid.blocks, times=b)
 
     def add(a: Rows, scale: Float[Array, "S"], b: Rows, when: Array = true) -> Rows:
         return boundary(when, lambda a, s, b: a + jnp.tile(s, width) * b, a, scale, b)
@@ -163,7 +163,7 @@ def solve_in_loop(
     width = r.shape[2] // grid.species
 
     def dot(a: Rows, b: Rows) -> Float[Array, "S"]:
-        return sum_rows(true, a, grid.species, grid.slabs, times=b)
+        return sum_rows(true, a, grid.species, grid.blocks, times=b)
 
     def iterate(_, carry):
         u, r, direction, old = carry

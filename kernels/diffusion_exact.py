@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from lattice.kernels.budget import FieldBudget, rescaled
 from lattice.kernels.fusion import always, boundary
-from lattice.kernels.halo import WHOLE, Slabs, gather_planes, own_planes
+from lattice.kernels.halo import WHOLE, Blocks, gather, own
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.kernels.time_scheme import mean_decay
 
@@ -63,7 +63,7 @@ def build_basis(
     periodic: tuple[bool, bool, bool] = (False, False, False),
     dtype=jnp.float32,
 ) -> Basis:
-    """The eigenvectors of a whole lattice of extents z, y, x (not of one slab)."""
+    """The eigenvectors of a whole lattice of extents z, y, x (not of one block)."""
     modes = [
         periodic_modes(n) if wraps else no_flux_modes(n)
         for n, wraps in zip(shape, periodic, strict=True)
@@ -92,11 +92,11 @@ def step_exact(
     dt: Float[Array, ""] | float,
     *,
     voxel: float,
-    slabs: Slabs = WHOLE,
+    blocks: Blocks = WHOLE,
 ) -> tuple[Float[Array, "Z Y X S"], FieldBudget]:
     """One step of length `dt` (hours): as `step_implicit` without bone and sinks.
 
-    `u` and `source` are this device's slab; the whole lattice is gathered and transformed on every
+    `u` and `source` are this device's block; the whole lattice is gathered and transformed on every
     device, so that the bits do not depend on how many there are.
     """
     # As in `step_implicit`: never a constant of the compiler.
@@ -105,7 +105,8 @@ def step_exact(
     forward = tuple(v.T for v in basis.vectors)
     z, y, x = basis.values
     laplace = z[:, None, None] + y[:, None] + x
-    whole_u, whole_source = gather_planes(u, slabs), gather_planes(source, slabs)
+    axes = (0, 1, 2)
+    whole_u, whole_source = gather(u, blocks, axes), gather(source, blocks, axes)
 
     def changed(u, source, d, k, t):
         rate = d / voxel**2 * laplace + k
@@ -119,7 +120,7 @@ def step_exact(
 
     # Species by species, each in a unit of its own: in one loop over all of them the compiler
     # rounds by their number, and one that nothing touches would change the bits of the others.
-    before, made = sum_lattice(u, slabs), sum_lattice(source, slabs)
+    before, made = sum_lattice(u, blocks), sum_lattice(source, blocks)
     change, after, loss = [], [], []
     for s in range(u.shape[-1]):
         mine = (whole_u[..., s], whole_source[..., s], diffusion[s], decay[s], t)
@@ -127,6 +128,6 @@ def step_exact(
         end, lost = boundary(true, summed, before[s], made[s], decay[s], t)
         after.append(end)
         loss.append(lost)
-    new = jnp.maximum(u + own_planes(jnp.stack(change, axis=-1), slabs), 0)
-    new = new * rescaled(jnp.stack(after), sum_lattice(new, slabs))
+    new = jnp.maximum(u + own(jnp.stack(change, axis=-1), blocks, axes), 0)
+    new = new * rescaled(jnp.stack(after), sum_lattice(new, blocks))
     return new, FieldBudget(t * made, jnp.stack(loss), jnp.zeros_like(made))

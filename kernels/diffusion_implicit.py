@@ -28,7 +28,7 @@ from lattice.kernels import conjugate_gradient, multigrid, time_scheme
 from lattice.kernels.budget import FieldBudget, rescaled, share
 from lattice.kernels.conjugate_gradient import Residual, ratio
 from lattice.kernels.fusion import always, boundary
-from lattice.kernels.halo import WHOLE, Slabs
+from lattice.kernels.halo import WHOLE, Blocks
 from lattice.kernels.multigrid import Operator
 from lattice.kernels.multigrid_levels import Hierarchy
 from lattice.kernels.ordered_sum import sum_rows
@@ -55,7 +55,7 @@ def step_implicit(
     scheme: str = "auto",
     iterations: int | None = None,
     periodic: tuple[bool, bool, bool] = (False, False, False),
-    slabs: Slabs = WHOLE,
+    blocks: Blocks = WHOLE,
     look: Bool[Array, ""] | None = None,
 ) -> tuple[Float[Array, "Z Y X S"], FieldBudget, Residual | None]:
     """One step of length `dt` (hours) of fields `u` (concentration).
@@ -69,13 +69,13 @@ def step_implicit(
     """
     method = time_scheme.scheme_of(scheme)
     shape = u.shape
-    grid = Grid(periodic, shape[3], slabs)
+    grid = Grid(periodic, shape[3], blocks)
     flat = (shape[0], shape[1], -1)
     rows, source = u.reshape(flat), source.reshape(flat)
     sink = None if sink is None else sink.reshape(flat)
     # The sum of the sources is a unit of its own, so that nothing later reads `u` or `source` again
     # for the sake of `true`: XLA would keep a copy of either until then.
-    made = sum_rows(always(u), source, grid.species, slabs)
+    made = sum_rows(always(u), source, grid.species, blocks)
     true = always(made)
     # Not a constant even if dt is one: exponentials folded at compile time round differently.
     t = jnp.where(true, jnp.asarray(dt, u.dtype) / method.substeps, 0)
@@ -98,7 +98,7 @@ def step_implicit(
     counts = method.iterations if iterations is None else (iterations,) * len(method.iterations)
     zero = jnp.zeros_like(made)
     total = FieldBudget(zero, zero, zero)
-    before = sum_rows(true, rows, grid.species, slabs)
+    before = sum_rows(true, rows, grid.species, blocks)
     step = Step(levels, decay, t, weight, lost, gained, counts, poles, look)
     advance = one_pole if poles is None else several_poles
     residual = None
@@ -135,7 +135,7 @@ class Step:
     def sum(self, rows: Float[Array, "Z Y XS"], times=None) -> Float[Array, "S"]:
         """The sum over the lattice, of rows or of rows * times."""
         fine = self.levels[0]
-        return sum_rows(fine.true, rows, fine.grid.species, fine.grid.slabs, times=times)
+        return sum_rows(fine.true, rows, fine.grid.species, fine.grid.blocks, times=times)
 
     def uptake(self, rows: Float[Array, "Z Y XS"]) -> Float[Array, "S"]:
         """The sum of sink * rows over the lattice, per hour; 0 without sinks."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from lattice.kernels.fusion import boundary
-from lattice.kernels.halo import WHOLE, gather_planes, own_planes
+from lattice.kernels.halo import gather, own
 from lattice.kernels.multigrid_levels import (
     Hierarchy,
     add_blocks,
@@ -35,11 +35,12 @@ from lattice.kernels.stencil import (
     alone,
     extended,
     inner,
-    joins_planes,
+    joined_axes,
     rounded,
     six_faces,
     subtract_outflow,
     unknown_zero,
+    widened,
 )
 
 LOWEST_SMOOTHED = 0.4
@@ -51,7 +52,8 @@ class Operator:
     """One level of (c + diffusion) at one step length; built and used within one trace.
 
     `mass` is the part of each cell that lies inside the lattice (None: all of it); `sink` a
-    further diagonal, times `mass` already (None: none).
+    further diagonal, times `mass` already (None: none). Along the axes `gathered` all planes of the
+    finer level are gathered on the way to this one.
     """
 
     level: UInt8[Array, "Z Y XS"] | Faces
@@ -61,7 +63,7 @@ class Operator:
     grid: Grid
     true: Array
     weights: tuple[Float[Array, "XS"], Float[Array, "XS"]]
-    gather: bool = False
+    gathered: tuple[int, ...] = ()
 
     def run(self, function, *arguments):
         """`function(operator, *arguments)` with this operator and rows between their neighbours'
@@ -72,11 +74,12 @@ class Operator:
             return None if a is None else extended(a, grid)
 
         if isinstance(self.level, Faces):
-            level = Faces(extended(self.level.z, grid, True), *map(surrounded, self.level[1:]))
+            level = Faces(*(extended(k, grid, axis) for axis, k in enumerate(self.level)))
         else:
             level = surrounded(self.level)
         wide = replace(self, level=level, mass=surrounded(self.mass), sink=surrounded(self.sink))
-        wide = replace(wide, grid=alone(grid) if joins_planes(grid) else grid)
+        value = jax.tree.map(lambda line: widened(line, grid), self.value)
+        wide = replace(wide, value=value, grid=alone(grid) if joined_axes(grid) else grid)
         rows = [surrounded(a) for a in arguments]
         return inner(boundary(self.true, lambda *a: function(wide, *a), *rows), grid)
 
@@ -90,12 +93,14 @@ class Operator:
 
     def first_sweep(self, r: Float[Array, "Z Y XS"], weight: Float[Array, "XS"]):
         """A Jacobi sweep from zero."""
+        weight = widened(weight, self.grid)
         return self.run(lambda here, r: weight * r / here.whole_diagonal(here.faces()), r)
 
     def sweep(
         self, u: Float[Array, "Z Y XS"], r: Float[Array, "Z Y XS"], weight: Float[Array, "XS"]
     ):
         """A Jacobi sweep for A u = r."""
+        weight = widened(weight, self.grid)
 
         def change(here, u, r):
             faces = here.faces()
@@ -147,14 +152,12 @@ def sweep_weights(open_face: Float[Array, "XS"]):
     return 1 / (middle + half), 1 / (middle - half)
 
 
-def mass_after(
-    mass: tuple[Array, Array, Array], shape: tuple[int, int, int]
-) -> tuple[Array, Array, Array]:
+def mass_after(mass: tuple[Array, ...]) -> tuple[Array, ...]:
     """The filled part of each cell along each axis, after one coarsening."""
     result = []
-    for vector, extent in zip(mass, shape, strict=True):
-        if extent > 1:
-            even = jnp.pad(vector, (0, extent % 2)).reshape(-1, 2)
+    for vector in mass:
+        if vector.shape[0] > 1:
+            even = jnp.pad(vector, (0, vector.shape[0] % 2)).reshape(-1, 2)
             vector = (even[:, 0] + even[:, 1]) / 2
         result.append(vector)
     return tuple(result)
@@ -177,28 +180,32 @@ def operators(
     weights = boundary(true, sweep_weights, table.marrow)
     levels = [Operator(hierarchy.fine, table, None, sink, grid, true, weights)]
     size = extents(shape, grid)
-    mass = tuple(jnp.ones(n, diffusion.dtype) for n in size)
+    # Blocks along a divided axis are even until they are gathered, so their cells are full there.
+    mass = tuple(jnp.ones(n, diffusion.dtype) for n in (*shape[:2], width))
     partial = False
-    for faces, gather in zip(
-        hierarchy.coarse, coarsenings((shape[0], *size[1:]), grid.slabs), strict=True
+    for faces, axes in zip(
+        hierarchy.coarse, coarsenings((*shape[:2], width), grid.blocks), strict=True
     ):
-        if gather:
-            grid = replace(grid, slabs=WHOLE)
         if sink is not None:
-            sink = gather_planes(sink, levels[-1].grid.slabs) if gather else sink
+            sink = gather(sink, grid.blocks, axes)
+        if axes:
+            mass = tuple(
+                jnp.ones(size[axis], diffusion.dtype) if axis in axes else vector
+                for axis, vector in enumerate(mass)
+            )
+            grid = replace(grid, blocks=grid.blocks.gathered(axes))
+        if sink is not None:
             sink = boundary(true, lambda a, g=grid: restrict(a, g), sink)
         partial = partial or any(n > 1 and n % 2 for n in size)
-        mass = mass_after(mass, size)
+        mass = mass_after(mass)
         size = tuple(halved(n) for n in size)
         rows = None
         if partial:
             line = jnp.repeat(mass[2], grid.species)
-            # Slabs that are still divided are even along z, so their cells are full there.
-            column = 1.0 if grid.slabs.divided else mass[0][:, None, None]
-            rows = jnp.broadcast_to(column * mass[1][:, None] * line, faces.z.shape)
-        factor = jnp.tile(diffusion, size[2])
+            rows = jnp.broadcast_to(mass[0][:, None, None] * mass[1][:, None] * line, faces.z.shape)
+        factor = jnp.tile(diffusion, mass[2].shape[0])
         weights = boundary(true, sweep_weights, factor * 0.25 ** len(levels))
-        levels.append(Operator(faces, factor, rows, sink, grid, true, weights, gather))
+        levels.append(Operator(faces, factor, rows, sink, grid, true, weights, axes))
     return levels
 
 
@@ -211,18 +218,14 @@ def cycle(levels: list[Operator], r: Float[Array, "Z Y XS"]) -> Float[Array, "Z 
             u = here.sweep(u, r, here.weights[sweep % 2])
         return u
     u = here.sweep(u, r, here.weights[1])
-    below = levels[1]
-    rest = here.residual(u, r)
-    if below.gather:
-        rest = gather_planes(rest, here.grid.slabs)
+    below, blocks = levels[1], here.grid.blocks
+    rest = gather(here.residual(u, r), blocks, below.gathered)
     coarse = cycle(levels[1:], boundary(here.true, lambda a: restrict(a, below.grid), rest))
     species = here.grid.species
-    lines = boundary(here.true, lambda e: doubled_lines(e, u.shape[2], species), coarse)
-    if below.gather:
-        whole = add_blocks(
-            jnp.zeros((u.shape[0] * here.grid.slabs.count, *u.shape[1:]), u.dtype), lines
-        )
-        u = u + own_planes(whole, here.grid.slabs)
+    lines = boundary(here.true, lambda e: doubled_lines(e, rest.shape[2], species), coarse)
+    if below.gathered:
+        whole = add_blocks(jnp.zeros(rest.shape, u.dtype), lines)
+        u = u + own(whole, blocks, below.gathered)
     else:
         u = boundary(here.true, add_blocks, u, lines)
     u = here.sweep(u, r, here.weights[1])

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-from lattice.kernels.halo import WHOLE, Slabs, gather_planes, neighbour_planes, slab_index
-from lattice.kernels.stencil import Conductance, Faces, Grid, neighbour_codes, shift
+from lattice.kernels.halo import WHOLE, Blocks, block_index, gather
+from lattice.kernels.stencil import Conductance, Faces, Grid, beside, neighbour_codes, shift
 
 COARSENINGS = 5
 
@@ -41,16 +41,16 @@ def halved(extent: int) -> int:
     return (extent + 1) // 2
 
 
-def coarsenings(shape: tuple[int, int, int], slabs: Slabs) -> list[bool]:
-    """For each coarsening of a slab of this shape: whether all planes are gathered before it."""
-    z, y, x = shape[0] * slabs.count, *shape[1:]
+def coarsenings(shape: tuple[int, int, int], blocks: Blocks) -> list[tuple[int, ...]]:
+    """For each coarsening of a block of this shape: the axes along which all planes are gathered
+    before it, since blocks have an odd number of them."""
+    size = [extent * count for extent, count in zip(shape, blocks.counts, strict=True)]
     plan = []
-    count = slabs.count
-    while len(plan) < COARSENINGS and max(z, y, x) > 1:
-        odd = count > 1 and (z // count) % 2 == 1
+    while len(plan) < COARSENINGS and max(size) > 1:
+        odd = tuple(a for a in range(3) if blocks.divided[a] and size[a] // blocks.counts[a] % 2)
         plan.append(odd)
-        count = 1 if odd else count
-        z, y, x = halved(z), halved(y), halved(x)
+        blocks = blocks.gathered(odd)
+        size = [halved(extent) for extent in size]
     return plan
 
 
@@ -71,8 +71,9 @@ def pair(a: Array, axis: int, species: int) -> tuple[Array, Array]:
 
 
 def extents(shape: tuple[int, ...], grid: Grid) -> tuple[int, int, int]:
-    """The lattice's extents along z, y, x, from the shape of a slab's rows."""
-    return shape[0] * grid.slabs.count, shape[1], shape[2] // grid.species
+    """The lattice's extents along z, y, x, from the shape of a block's rows."""
+    z, y, x = grid.blocks.counts
+    return shape[0] * z, shape[1] * y, shape[2] // grid.species * x
 
 
 def restrict(rows: Float[Array, "Z Y XS"], grid: Grid) -> Float[Array, "z y xs"]:
@@ -109,7 +110,7 @@ def add_blocks(
 
 
 def coarse_faces(faces: Faces, grid: Grid) -> Faces:
-    """Conductances one level up; `grid` has the slabs after gathering."""
+    """Conductances one level up; `grid` has the blocks after gathering."""
     size = extents(faces.z.shape, grid)
     result = []
     for axis, k in enumerate((faces.z, faces.y, faces.x)):
@@ -132,25 +133,23 @@ def conductances(diffusion: Float[Array, "S"], in_bone: Float[Array, "S"], width
 def first_coarse_faces(
     bone: UInt8[Array, "Z Y X"], in_bone: Float[Array, "S"], grid: Grid
 ) -> Faces:
-    """Conductances of the first coarse level; `grid` has the slabs after gathering.
+    """Conductances of the first coarse level; `grid` has the blocks after gathering.
 
     A coarse face is made of up to four fine ones of three kinds. Their numbers, as digits to the
     base 5, fit a byte, so that only bytes are handled at the size of the lattice; a table then
     gives the conductance of each combination.
     """
-    one = Grid(grid.periodic, 1, grid.slabs)
+    one = Grid(grid.periodic, 1, grid.blocks)
     kind = (bone != 0).astype(jnp.uint8)
-    plane = neighbour_planes(kind, grid.slabs, grid.periodic[0])[0]
     size = extents(kind.shape, one)
     marrow, mixed, both = jnp.uint8(25), jnp.uint8(5), jnp.uint8(1)
     result = []
     for axis in range(3):
-        lower = shift(kind, axis, True, one, plane)
+        lower = shift(kind, axis, True, one, beside(kind, axis, one)[0])
         k = jnp.where(kind != lower, mixed, jnp.where(kind != 0, both, marrow))
         if not grid.periodic[axis] or size[axis] == 1:
             first = lax.broadcasted_iota(jnp.int32, k.shape, axis) == 0
-            if axis == 0:
-                first = first & (slab_index(grid.slabs) == 0)
+            first = first & (block_index(grid.blocks, axis) == 0)
             k = jnp.where(first, jnp.uint8(0), k)
         scale = 1.0
         if size[axis] > 1:
@@ -176,16 +175,16 @@ def build_hierarchy(
     in_bone: Float[Array, "S"],
     *,
     periodic: tuple[bool, bool, bool] = (False, False, False),
-    slabs: Slabs = WHOLE,
+    blocks: Blocks = WHOLE,
 ) -> Hierarchy:
     """Prepares implicit steps on a lattice with bone.
 
-    `bone` is this device's slab, non-zero where a voxel is bone; `in_bone` the factor on each
+    `bone` is this device's block, non-zero where a voxel is bone; `in_bone` the factor on each
     species' diffusion there (0 to 1); `periodic` is for z, y, x. Any extents. Costs about as much
     as a few sweeps of the solver, so it may be rebuilt whenever bone has changed.
     """
-    coarse = build_coarse_levels(bone, in_bone, periodic=periodic, slabs=slabs)
-    return with_finest(bone, in_bone, coarse, periodic=periodic, slabs=slabs)
+    coarse = build_coarse_levels(bone, in_bone, periodic=periodic, blocks=blocks)
+    return with_finest(bone, in_bone, coarse, periodic=periodic, blocks=blocks)
 
 
 def with_finest(
@@ -194,10 +193,10 @@ def with_finest(
     coarse: tuple[Faces, ...],
     *,
     periodic: tuple[bool, bool, bool] = (False, False, False),
-    slabs: Slabs = WHOLE,
+    blocks: Blocks = WHOLE,
 ) -> Hierarchy:
     """The hierarchy over coarse levels that were kept; the finest takes a few byte operations."""
-    grid = Grid(periodic, in_bone.shape[0], slabs)
+    grid = Grid(periodic, in_bone.shape[0], blocks)
     return Hierarchy(neighbour_codes(bone, grid), in_bone, coarse)
 
 
@@ -206,17 +205,17 @@ def build_coarse_levels(
     in_bone: Float[Array, "S"],
     *,
     periodic: tuple[bool, bool, bool] = (False, False, False),
-    slabs: Slabs = WHOLE,
+    blocks: Blocks = WHOLE,
 ) -> tuple[Faces, ...]:
     """The part of a hierarchy that is worth keeping between steps, about 11 bytes per voxel for six
     species."""
-    grid = Grid(periodic, in_bone.shape[0], slabs)
+    grid = Grid(periodic, in_bone.shape[0], blocks)
     level: UInt8[Array, "Z Y X"] | Faces = bone
     coarse = []
-    for gather in coarsenings(bone.shape, slabs):
-        if gather:
-            level = jax.tree.map(partial(gather_planes, slabs=grid.slabs), level)
-            grid = replace(grid, slabs=WHOLE)
+    for axes in coarsenings(bone.shape, blocks):
+        if axes:
+            level = jax.tree.map(partial(gather, blocks=grid.blocks, axes=axes), level)
+            grid = replace(grid, blocks=grid.blocks.gathered(axes))
         if isinstance(level, Faces):
             level = coarse_faces(level, grid)
         else:

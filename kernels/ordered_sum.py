@@ -1,8 +1,12 @@
 """Sums over the lattice whose bits do not depend on the number of devices or of species.
 
-Every addition is written out as a tree over the lattice's own indices: first within each plane,
-then over all planes, which are gathered. The compiler has no freedom to reorder, and the error of
-a float32 sum grows with the logarithm of the number of voxels.
+Every addition is written out as a tree over the lattice's own indices: along y, then along x, then
+along z. The compiler has no freedom to reorder, and the error of a float32 sum grows with the
+logarithm of the number of voxels.
+
+Where the lattice is divided along x or z, the sums so far are gathered: there are few of them. The
+first tree, along y, needs whole lines: where y is divided, devices beside each other along it
+exchange parts of lines, which costs as much as a field for each operand.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from lattice.kernels.fusion import always, boundary
-from lattice.kernels.halo import WHOLE, Slabs, gather_planes
+from lattice.kernels.halo import WHOLE, Blocks, all_planes, exchange_lines, gather
 
 
 def parts_of(a: Array, axis: int, groups: int) -> list[Array]:
@@ -66,7 +70,7 @@ def sum_rows(
     true: Bool[Array, ""],
     rows: Float[Array, "Z Y XS"],
     species: int,
-    slabs: Slabs = WHOLE,
+    blocks: Blocks = WHOLE,
     *,
     times: Float[Array, "Z Y XS"] | None = None,
 ) -> Float[Array, "S"]:
@@ -75,21 +79,28 @@ def sum_rows(
     A row is x by species, species last. `true` (see `fusion`) keeps what made the rows out of the
     additions, where it would be rounded differently.
     """
+    planes = rows.shape[0]
+    if blocks.divided[1]:
+        rows, planes = exchange_lines(rows, blocks)
+        times = None if times is None else exchange_lines(times, blocks)[0]
     # Lines are a unit of their own: fused with the split into species, their loop is that over
     # species, too short for vectors.
     if times is None:
         lines = boundary(true, line_sums, rows)
     else:
         lines = boundary(true, line_products, rows, times)
-    planes = boundary(true, lambda a: plane_sums(a, species), lines)
-    return boundary(true, lambda a: collapse(a, 0)[0], gather_planes(planes, slabs))
+    if blocks.divided[1]:
+        lines = all_planes(lines, blocks, planes)
+    lines = gather(lines, blocks, (2,))
+    sums = boundary(true, lambda a: plane_sums(a, species), lines)
+    return boundary(true, lambda a: collapse(a, 0)[0], gather(sums, blocks, (0,)))
 
 
-def sum_lattice(a: Float[Array, "Z Y X *S"], slabs: Slabs = WHOLE) -> Float[Array, "*S"]:
+def sum_lattice(a: Float[Array, "Z Y X *S"], blocks: Blocks = WHOLE) -> Float[Array, "*S"]:
     """The sum over the three axes of the whole lattice, keeping any further axis."""
     rest = a.shape[3:]
     species = 1
     for extent in rest:
         species *= extent
     rows = a.reshape(a.shape[0], a.shape[1], -1)
-    return sum_rows(always(rows), rows, species, slabs).reshape(rest)
+    return sum_rows(always(rows), rows, species, blocks).reshape(rest)

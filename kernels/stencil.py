@@ -25,7 +25,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped, UInt, UInt8
 
 from lattice.kernels.fusion import always, boundary
-from lattice.kernels.halo import WHOLE, Slabs, neighbour_planes, slab_index
+from lattice.kernels.halo import WHOLE, Blocks, block_index, neighbour_planes
 
 OWN = 64
 """The bit of a code that is set inside bone; bit 2 * axis is the lower neighbour along z, y or x,
@@ -41,7 +41,12 @@ class Grid:
 
     periodic: tuple[bool, bool, bool]
     species: int
-    slabs: Slabs = WHOLE
+    blocks: Blocks = WHOLE
+
+
+def entries(axis: int, grid: Grid) -> int:
+    """How many entries of a row lie between a voxel and its neighbour along an axis of rows."""
+    return grid.species if axis == 2 else 1
 
 
 def shift(
@@ -49,18 +54,19 @@ def shift(
     axis: int,
     down: bool,
     grid: Grid,
-    plane: Shaped[Array, "1 Y XS"] | None = None,
+    plane: Shaped[Array, "..."] | None = None,
 ) -> Shaped[Array, "Z Y XS"]:
     """The neighbour's value: with the lower index if `down`, else the higher one.
 
-    Beyond an end that does not wrap it is 0. Along z with more than one slab, `plane` is the
-    neighbour's plane.
+    Beyond an end that does not wrap it is 0. Along an axis with more than one block, `plane` is
+    the neighbouring block's plane.
     """
-    step = grid.species if axis == 2 else 1
+    step = entries(axis, grid)
     size = rows.shape[axis]
-    if axis == 0 and grid.slabs.divided:
-        parts = (plane, rows[:-1]) if down else (rows[1:], plane)
-        return jnp.concatenate(parts, axis=0)
+    if plane is not None:
+        start, stop = (0, size - step) if down else (step, size)
+        kept = lax.slice_in_dim(rows, start, stop, axis=axis)
+        return jnp.concatenate((plane, kept) if down else (kept, plane), axis=axis)
     if grid.periodic[axis]:
         cut = size - step if down else step
         parts = (
@@ -73,39 +79,68 @@ def shift(
     return lax.pad(rows, jnp.zeros((), rows.dtype), padding)
 
 
-def joins_planes(grid: Grid) -> bool:
-    """Whether the ends of the slab have neighbours."""
-    return grid.slabs.divided or grid.periodic[0]
+def beside(
+    rows: Shaped[Array, "Z Y XS"], axis: int, grid: Grid
+) -> tuple[Shaped[Array, "..."] | None, Shaped[Array, "..."] | None]:
+    """The planes of the neighbouring blocks below and above, for `shift`; None along an axis that
+    is not divided."""
+    if not grid.blocks.divided[axis]:
+        return None, None
+    width = entries(axis, grid)
+    return neighbour_planes(rows, grid.blocks, axis, grid.periodic[axis], width)
+
+
+def joined_axes(grid: Grid) -> tuple[int, ...]:
+    """The axes along which `extended` puts planes at the ends of a block: the divided ones, and z
+    if it wraps."""
+    z, y, x = grid.blocks.divided
+    joined = (z or grid.periodic[0], y, x)
+    return tuple(axis for axis in range(3) if joined[axis])
 
 
 def extended(
-    rows: Shaped[Array, "Z Y XS"], grid: Grid, closed: bool = False
-) -> Shaped[Array, "W Y XS"]:
-    """The slab between its neighbours' planes, where it has any.
+    rows: Shaped[Array, "Z Y XS"], grid: Grid, closed: int | None = None
+) -> Shaped[Array, "W V US"]:
+    """The block between its neighbours' planes, where it has any.
 
-    Kernels then run on the extended slab as on a whole lattice and the outer planes are dropped:
+    Kernels then run on the extended block as on a whole lattice and the outer planes are dropped:
     the compiler contracts products and sums alike in both, so that the bits are the same.
-    At an end of the lattice the plane is the slab's own, which makes the difference vanish, or
-    zeros if `closed`.
+    At an end of the lattice the plane is the block's own, which makes the difference vanish, or
+    zeros along the axis `closed`.
     """
-    if not joins_planes(grid):
-        return rows
-    below, above = neighbour_planes(rows, grid.slabs, grid.periodic[0])
-    if not grid.periodic[0] and not closed:
-        index = slab_index(grid.slabs)
-        below = jnp.where(index == 0, rows[:1], below)
-        above = jnp.where(index == grid.slabs.count - 1, rows[-1:], above)
-    return jnp.concatenate([below, rows, above])
+    for axis in joined_axes(grid):
+        width, size = entries(axis, grid), rows.shape[axis]
+        below, above = neighbour_planes(rows, grid.blocks, axis, grid.periodic[axis], width)
+        if not grid.periodic[axis] and axis != closed:
+            index = block_index(grid.blocks, axis)
+            first = lax.slice_in_dim(rows, 0, width, axis=axis)
+            last = lax.slice_in_dim(rows, size - width, size, axis=axis)
+            below = jnp.where(index == 0, first, below)
+            above = jnp.where(index == grid.blocks.counts[axis] - 1, last, above)
+        rows = jnp.concatenate([below, rows, above], axis=axis)
+    return rows
 
 
-def inner(rows: Shaped[Array, "W Y XS"], grid: Grid) -> Shaped[Array, "Z Y XS"]:
+def widened(line: Float[Array, "XS"], grid: Grid) -> Float[Array, "US"]:
+    """A line of values that are the same in every voxel, for rows of an extended block."""
+    if 2 not in joined_axes(grid):
+        return line
+    return jnp.concatenate([line[: grid.species], line, line[: grid.species]])
+
+
+def inner(rows: Shaped[Array, "W V US"], grid: Grid) -> Shaped[Array, "Z Y XS"]:
     """What `extended` began with."""
-    return rows[1:-1] if joins_planes(grid) else rows
+    for axis in joined_axes(grid):
+        width = entries(axis, grid)
+        rows = lax.slice_in_dim(rows, width, rows.shape[axis] - width, axis=axis)
+    return rows
 
 
 def alone(grid: Grid) -> Grid:
-    """The grid of an extended slab."""
-    return Grid((False, *grid.periodic[1:]), grid.species)
+    """The grid of an extended block."""
+    joined = joined_axes(grid)
+    z, y, x = (wraps and axis not in joined for axis, wraps in enumerate(grid.periodic))
+    return Grid((z, y, x), grid.species)
 
 
 def difference(
@@ -114,7 +149,7 @@ def difference(
     """u minus its neighbour, the one with the lower index if `down`; 0 at an end."""
     if grid.periodic[axis]:
         return rows - shift(rows, axis, down, grid)
-    step = grid.species if axis == 2 else 1
+    step = entries(axis, grid)
     size = rows.shape[axis]
     upper = lax.slice_in_dim(rows, min(step, size), size, axis=axis)
     lower = lax.slice_in_dim(rows, 0, max(size - step, 0), axis=axis)
@@ -143,13 +178,13 @@ def neighbour_codes(bone: UInt8[Array, "Z Y X"], grid: Grid) -> UInt8[Array, "Z 
     """Each voxel's kind and those of its six neighbours, repeated for every species; non-zero is
     bone, and what lies beyond an end is marrow."""
     kind = (bone != 0).astype(jnp.uint8)
-    one = Grid(grid.periodic, 1, grid.slabs)
-    planes = neighbour_planes(kind, grid.slabs, grid.periodic[0])
+    one = Grid(grid.periodic, 1, grid.blocks)
+    planes = [beside(kind, axis, one) for axis in range(3)]
 
     def codes(kind):
         code = kind * jnp.uint8(OWN)
         for bit, (axis, down) in enumerate(SIDES):
-            code = code | shift(kind, axis, down, one, planes[not down]) << jnp.uint8(bit)
+            code = code | shift(kind, axis, down, one, planes[axis][not down]) << jnp.uint8(bit)
         return code
 
     def repeated(code):
@@ -200,7 +235,7 @@ def rounded(product: Float[Array, "Z Y XS"], nothing: UInt[Array, ""]) -> Float[
     """A product that the compiler rounds before it adds it.
 
     On CPU it contracts some products and sums and not others, by the shape of the loop, and the
-    bits would depend on the thickness of a slab. `nothing` is the integer 0, unknown to it (see
+    bits would depend on the extents of a block. `nothing` is the integer 0, unknown to it (see
     `unknown_zero`); an `or` of bits costs less than a comparison, which must heed NaN.
     """
     bits = lax.bitcast_convert_type(product, nothing.dtype)

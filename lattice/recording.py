@@ -13,8 +13,9 @@ import numpy as np
 from lattice.engine import processes
 from lattice.engine.simulation import Row, Simulation
 from lattice.io.checkpoint import write_checkpoint
-from lattice.io.runfile import RunWriter
-from lattice.io.shards import Share
+from lattice.io.runfile import RunWriter, write_block
+from lattice.io.runread import PARTS
+from lattice.io.shards import Share, await_files
 from lattice.io.writer import Writer
 from lattice.model.errors import NumericalError
 from lattice.model.structure import Model
@@ -65,8 +66,8 @@ def check_state(
 class Keeper:
     """Writes rows, snapshots and checkpoints of a run in a background thread.
 
-    Without a `run` (in all processes but the first) it takes part in gathering snapshots and writes
-    its part of each checkpoint.
+    Without a `run` (in all processes but the first) it writes its part of each snapshot and
+    checkpoint.
     """
 
     def __init__(
@@ -156,21 +157,28 @@ class Keeper:
         hours = simulation.time_h
         if checkpoint and self.row.get("time", (None,))[0] != hours:
             self.row = simulation.row()
+        first, state, ledger = simulation.own_part()
+        share = self._share(first)
         if snapshot:
-            state = copied(simulation.host_state())
-            if self.run is not None:
-                self.writer.submit(self.run.add_snapshot, hours, state)
+            self.writer.submit(self._snapshot, simulation.step, hours, state, share)
         if checkpoint:
-            first, state, ledger = simulation.own_part()
-            share = self._share(first)
             self.writer.submit(self._checkpoint, simulation.step, hours, state, ledger, share)
 
-    def _share(self, first: int) -> Share | None:
+    def _snapshot(self, step: int, hours: float, state, share: Share | None) -> None:
+        if share is not None:
+            planes = self.simulation.region.block[0]
+            write_block(self.folder, share, step, self.simulation.model, state, planes)
+        if self.run is not None and share is not None:
+            self.run.add_blocks(hours, await_files(self.folder / PARTS, share, step))
+        elif self.run is not None:
+            self.run.add_snapshot(hours, state)
+
+    def _share(self, first: tuple[int, ...]) -> Share | None:
         """This process's share of a checkpoint; None where it holds everything."""
         if not processes.several():
             return None
-        planes = self.simulation.region.shape[0]
-        return Share(*processes.place(), first, planes, self._attempt)
+        shape = self.simulation.region.shape
+        return Share(*processes.place(), first, shape, self._attempt)
 
     def _checkpoint(self, step: int, hours: float, state, ledger, share: Share | None) -> None:
         began = time.monotonic()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 from lattice.analysis.histomorphometry import PARTS, Measure, histomorphometry
 from lattice.analysis.series import Series
 from lattice.engine import processes
+from lattice.engine.layout import Devices
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation
 from lattice.io import provenance
 from lattice.io.checkpoint import (
@@ -121,19 +123,21 @@ def steps_until(model: Model, hours: float | None = None) -> int:
 
 
 def simulate(
-    model: Model | str | Path, *, seed: int = 0, until: str | None = None, devices: int = 1
+    model: Model | str | Path, *, seed: int = 0, until: str | None = None, devices: Devices = 1
 ) -> Run:
     """Run a model in memory.
 
-    `until` replaces the model's own end, e.g. "35 day". Raises InputError for a model file that
-    cannot be used, NumericalError when the computation leaves its range.
+    `until` replaces the model's own end, e.g. "35 day". `devices` share the lattice: a number of
+    them, or how many blocks lie along z, y and x, as "2x2x1" or (2, 2, 1); the bits are the same.
+    Raises InputError for a model file that cannot be used, or devices that cannot share its
+    lattice, NumericalError when the computation leaves its range.
     """
     overrides = [] if until is None else [f"time.until={until}"]
     if not isinstance(model, Model):
         model = load(model, overrides=overrides)
     elif overrides:
         model = loads(model.text, overrides=overrides).with_values(**model.values)
-    simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
+    simulation = Simulation(model, seed, bone_of(model, seed), devices=devices)
     every = cadence(model, model.output.series)
     rows = [simulation.row()]
     end, marks = steps_until(model), label_steps(model)
@@ -163,7 +167,7 @@ def start(
     folder: Path,
     *,
     seed: int = 0,
-    devices: int = 1,
+    devices: Devices = 1,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], str | None] = lambda: None,
     max_seconds: float | None = None,
@@ -174,7 +178,7 @@ def start(
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
     processes.first_does(lambda: refuse_occupied(folder))
-    simulation = Simulation(model, seed, bone_of(model, seed), device_count=devices)
+    simulation = Simulation(model, seed, partial(bone_of, model, seed), devices=devices)
     return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
 
 
@@ -205,7 +209,7 @@ def resume(
     *,
     until: str | None = None,
     overrides: Sequence[str] = (),
-    devices: int = 1,
+    devices: Devices = 1,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], str | None] = lambda: None,
     max_seconds: float | None = None,
@@ -224,7 +228,7 @@ def resume(
             f"{folder} has reached {checkpoint.time_h:g} h already; write a later --until, or none"
         )
     state = {**checkpoint.state, **checkpoint.ledger}
-    simulation = Simulation(model, checkpoint.seed, state=state, device_count=devices)
+    simulation = Simulation(model, checkpoint.seed, state=state, devices=devices)
     about = _about(simulation)
     hours = checkpoint.time_h
     made = processes.first_does(
@@ -248,7 +252,7 @@ def _refuse_another_model(overrides: Sequence[str]) -> None:
 
 def _newest_for_all(folder: Path) -> Checkpoint:
     """The newest good checkpoint: the first of several processes verifies and chooses it, and each
-    reads its own planes when it needs them."""
+    reads its own block when it needs it."""
     if not processes.several():
         return newest_checkpoint(folder)
     found = processes.first_does(lambda: newest_checkpoint(folder, stored=True))

@@ -27,12 +27,12 @@ def command_check(options: argparse.Namespace) -> int:
         f"and, on two CPU cores, {duration(needs.seconds / 3600)} plus compilation."
     )
     if options.devices is not None or options.device_memory is not None:
-        count = 1 if options.devices is None else options.devices
+        devices = 1 if options.devices is None else options.devices
         from lattice.cli.planning import plan, prepare
 
-        prepare(model, count)
+        prepare(model, devices)
 
-        print("\n".join(plan(model, count, options.device_memory)))
+        print("\n".join(plan(model, devices, options.device_memory)))
     return 0
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from lattice.engine.layout import Devices, wanted
 from lattice.model.errors import InputError
 
 LAUNCHERS = {
@@ -46,8 +48,29 @@ def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
     return None
 
 
-def join(options: argparse.Namespace, folder: Path | None) -> int:
-    """Join the other processes; returns the number of devices of all of them together.
+def own_devices(options: argparse.Namespace) -> int:
+    """How many devices this process has to bring: of blocks that are named, its share. Raises
+    InputError."""
+    found = wanted(options.devices)
+    if isinstance(found, int):
+        return found
+    count = math.prod(found)
+    told = place(os.environ)
+    processes = options.processes or (told[0] if told is not None else 1)
+    if not options.distributed or processes < 1:
+        return count
+    if count % processes:
+        raise InputError(
+            f"--devices {options.devices}: {count} blocks cannot be shared evenly by {processes} "
+            f"processes; write {processes} blocks or a multiple of it, or start another number of "
+            "processes"
+        )
+    return count // processes
+
+
+def join(options: argparse.Namespace, folder: Path | None) -> Devices:
+    """Join the other processes; returns what all of them together share the lattice by: the blocks
+    that are named, or the number of all devices.
 
     Has to come before JAX is first used. Raises InputError."""
     explicit = (options.coordinator, options.processes, options.process)
@@ -76,7 +99,15 @@ def join(options: argparse.Namespace, folder: Path | None) -> int:
             f"--distributed: the processes cannot join ({reason[0] if reason else 'no reason'}); "
             "look whether all of them run and whether the coordinator's port is free"
         ) from None
-    return jax.device_count()
+    found, available = wanted(options.devices), jax.device_count()
+    if isinstance(found, int):
+        return available
+    if math.prod(found) != available:
+        raise InputError(
+            f"--devices {options.devices}: these are {math.prod(found)} blocks, but the processes "
+            f"have {available} devices together; write as many blocks as there are devices"
+        )
+    return found
 
 
 def checked(

@@ -6,24 +6,24 @@ import os
 from contextlib import suppress
 from importlib.metadata import version
 
+from lattice.engine.layout import Devices, number_of
 from lattice.model.errors import InputError
 
 
-def prepare_jax(devices: int = 1) -> None:
+def prepare_jax(devices: Devices = 1) -> None:
     """Refuse a JAX that is known to compute wrongly; provide CPU devices for `--devices`.
 
-    Raises InputError naming the bad version and a good one."""
+    Raises InputError naming the bad version and a good one, or for devices that nobody can mean."""
     from lattice.cli.doctor import known_bad_jax
 
     reason = known_bad_jax(version("jax"))
     if reason is not None:
         raise InputError(reason)
-    if devices < 1:
-        raise InputError(f"--devices {devices}: write a whole number from 1 upwards")
+    count = number_of(devices)
     import jax
 
-    if devices > 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if count > 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # Has an effect where the CPU is the device; a GPU node keeps its own devices, and so does
         # a program that has used JAX before.
         with suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", devices)
+            jax.config.update("jax_num_cpu_devices", count)

@@ -39,6 +39,13 @@ COMMANDS = {
 }
 
 
+DEVICES = (
+    "so many devices to share the lattice, in blocks that cost least traffic; or blocks along z, y "
+    "and x, in this order, one device each: 4x1x1 divides z, 2x2 or 2x2x1 z and y, 1x1x4 x (mind "
+    "that lattice.shape has x first)"
+)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence and exit code 2."""
 
@@ -78,9 +85,8 @@ def _check(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--shape", metavar="XxYxZ", help="voxels along each axis, as 256x256x128")
     sub.add_argument(
         "--devices",
-        type=int,
-        metavar="N",
-        help="plan for so many devices: memory, traffic, time, checkpoints (compiles the step)",
+        metavar="N|ZxYxX",
+        help=f"plan for {DEVICES}: memory, traffic, time, checkpoints (compiles the step)",
     )
     sub.add_argument(
         "--device-memory",
@@ -92,7 +98,11 @@ def _check(sub: argparse.ArgumentParser) -> None:
 def _pace(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--until", metavar="T", help='simulated time at which to end, as "35 day"')
     sub.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="devices to share it (of each process)"
+        "--devices",
+        default="1",
+        metavar="N|ZxYxX",
+        help=f"{DEVICES}; with --distributed, N is that of each process and the blocks are those "
+        "of all (default: 1, with --distributed all that there are)",
     )
     distributed.add_arguments(sub)
     sub.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
@@ -16,10 +17,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lattice.cli.jax_setup import prepare_jax
-from lattice.engine import devices
 from lattice.engine.declare import bytes_per_voxel
+from lattice.engine.devices import mesh_of
 from lattice.engine.estimate import REFERENCE_BANDWIDTH, estimate
-from lattice.engine.footprint import Footprint, fewest_devices, footprint, sharings
+from lattice.engine.footprint import Footprint, fewest_devices, footprint
+from lattice.engine.layout import AXES, Devices, Layout, layout_for, number_of, sharings
 from lattice.engine.simulation import Simulation
 from lattice.io import provenance
 from lattice.io.checkpoint import write_checkpoint
@@ -50,16 +52,16 @@ class Sample:
     seconds: float
 
 
-def prepare(model: Model, count: int) -> None:
+def prepare(model: Model, devices: Devices) -> None:
     """Provide the devices that a plan may compile for; comes before JAX is first used."""
-    prepare_jax(count)
-    prepare_jax(max(count, *(n for n in sharings(model.lattice.shape[2]) if n <= MOST_COMPILED)))
+    prepare_jax(devices)
+    few = (n for n in sharings(model.lattice) if n <= MOST_COMPILED)
+    prepare_jax(max(number_of(devices), *few))
 
 
-def plan(model: Model, count: int, device_memory: str | None) -> Iterator[str]:
-    """The lines of the plan for a model on `count` devices. Raises InputError."""
-    mesh = mesh_on_any(count)
-    devices.region_of(model, mesh)  # refuses planes that cannot be shared before anything is made
+def plan(model: Model, devices: Devices, device_memory: str | None) -> Iterator[str]:
+    """The lines of the plan for a model on some devices. Raises InputError."""
+    mesh = mesh_on_any(layout_for(model.lattice, devices))
     limit = memory_here() if device_memory is None else bytes_in(device_memory)
     sample = sampled(model)
     here = footprint(model, sample.active, mesh)
@@ -69,22 +71,26 @@ def plan(model: Model, count: int, device_memory: str | None) -> Iterator[str]:
     if device_memory is None and fits:
         yield f"  fits               into {size(limit)} each, as here"
         return
-    fewest = 1 if fits and count == 1 else needed(model, here, sample.active, limit)
-    found = "more devices than its planes along z can be shared by" if fewest is None else fewest
+    fewest = 1 if fits and here.devices == 1 else needed(model, here, sample.active, limit)
+    found = "more devices than its planes can be shared by" if fewest is None else fewest
     yield f"  devices needed     {found} (with {size(limit)} each)"
 
 
 def needed(model: Model, here: Footprint, active: float, limit: float) -> int | None:
     """How many devices of `limit` bytes a lattice needs: the step is compiled for another number
     of them, near the answer, and what lies between follows from the two."""
-    several = [n for n in sharings(here.planes) if 1 < n <= MOST_COMPILED]
+    several = [n for n in sharings(model.lattice) if 1 < n <= MOST_COMPILED]
     if len(several) < 2:
         return 1 if here.memory <= limit else None
-    base = here if here.devices > 1 else footprint(model, active, mesh_on_any(several[0]))
+    base = here if here.devices > 1 else _on(model, active, several[0])
     others = [n for n in several if n != base.devices]
     enough = (n for n in others if base.memory * base.devices / n <= limit)
-    other = footprint(model, active, mesh_on_any(next(enough, others[-1])))
-    return fewest_devices((base, other), limit)
+    other = _on(model, active, next(enough, others[-1]))
+    return fewest_devices(model.lattice, (base, other), limit)
+
+
+def _on(model: Model, active: float, count: int) -> Footprint:
+    return footprint(model, active, mesh_on_any(layout_for(model.lattice, count)))
 
 
 def _described(model: Model, here: Footprint, sample: Sample, kind: str) -> Iterator[str]:
@@ -94,6 +100,9 @@ def _described(model: Model, here: Footprint, sample: Sample, kind: str) -> Iter
     seconds = seconds * REFERENCE_BANDWIDTH / here.devices + here.received
     speed = bandwidth()
     yield f"Plan for {shape} voxels on {here.devices} device(s), compiled for {kind}:"
+    if here.devices > 1:
+        blocks = (f"{n} along {axis}" for n, axis in zip(here.layout, AXES, strict=True))
+        yield f"  blocks             {', '.join(blocks)}"
     yield (
         f"  memory per device  {size(here.memory)} ({size(here.state)} of state, "
         f"{size(here.work)} of work space)"
@@ -109,14 +118,15 @@ def _described(model: Model, here: Footprint, sample: Sample, kind: str) -> Iter
     )
 
 
-def mesh_on_any(count: int) -> Mesh | None:
+def mesh_on_any(layout: Layout) -> Mesh | None:
     """A mesh of this machine's devices, or of so many of the host where it has fewer."""
+    count = math.prod(layout)
     if count <= jax.device_count():
-        return devices.mesh_of(count)
+        return mesh_of(layout)
     host = jax.devices("cpu")
     if count > len(host):
         raise InputError(f"--devices {count}: JAX provides {len(host)} device(s) in this process")
-    return devices.mesh_of(count, host)
+    return mesh_of(layout, host)
 
 
 def memory_here() -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from lattice.cli.distributed import is_first, join
+from lattice.cli.distributed import is_first, join, own_devices
 from lattice.cli.durations import hours_of, until_override
 from lattice.cli.jax_setup import prepare_jax
 from lattice.model import load
@@ -25,7 +25,7 @@ def command_run(options: argparse.Namespace) -> int:
     if not 0 <= options.seed < 2**64:
         raise InputError(f"--seed {options.seed}: write a whole number from 0 to 2**64 - 1")
     model = load(options.config, overrides=[*options.set, *until_override(options.until)])
-    prepare_jax(options.devices)
+    prepare_jax(own_devices(options))
     options.devices = join(options, options.out)
     from lattice import run
 
@@ -38,7 +38,7 @@ def command_run(options: argparse.Namespace) -> int:
 def command_resume(options: argparse.Namespace) -> int:
     """Go on with a run."""
     until_override(options.until)
-    prepare_jax(options.devices)
+    prepare_jax(own_devices(options))
     options.devices = join(options, options.folder)
     from lattice import run
 

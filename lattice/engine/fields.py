@@ -13,7 +13,7 @@ from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
 from lattice.engine.lists import in_batches, in_states
 from lattice.engine.numbers import Numbers
-from lattice.engine.region import Region
+from lattice.engine.region import Region, over_devices
 from lattice.engine.signals import SiteView, Surroundings, is_global
 from lattice.kernels import (
     diffusion_exact,
@@ -204,9 +204,7 @@ def sum_in_limbs(fixed: Int32[Array, "N"]) -> tuple[Int32[Array, ""], Int32[Arra
 
 def region_sum(value: Integer[Array, "..."], region: Region) -> Integer[Array, "..."]:
     """Sum of an integer over all devices."""
-    if region.slabs.axis_name is None:
-        return value
-    return jax.lax.psum(value, region.slabs.axis_name)
+    return over_devices(jax.lax.psum, value, region)
 
 
 @dataclass(frozen=True)
@@ -240,13 +238,13 @@ def prepare(
         return diffusion_exact.build_basis(region.shape, periodic=region.periodic)
     factors = jnp.stack([numbers[c.in_bone] for c in cytokines])
     return multigrid_levels.build_coarse_levels(
-        _bone_or_none(bone, region), factors, periodic=region.periodic, slabs=region.slabs
+        _bone_or_none(bone, region), factors, periodic=region.periodic, blocks=region.blocks
     )
 
 
 def _bone_or_none(bone: UInt8[Array, "Z Y X"] | None, region: Region) -> UInt8[Array, "Z Y X"]:
     """Zeros for a model that knows no bone."""
-    return jnp.zeros((region.planes, *region.shape[1:]), jnp.uint8) if bone is None else bone
+    return jnp.zeros(region.block, jnp.uint8) if bone is None else bone
 
 
 def solve(
@@ -281,7 +279,7 @@ def solve(
             decay,
             method.dt,
             voxel=model.lattice.voxel,
-            slabs=region.slabs,
+            blocks=region.blocks,
         )
     else:
         hierarchy = multigrid_levels.with_finest(
@@ -289,7 +287,7 @@ def solve(
             jnp.stack([numbers[c.in_bone] for c in cytokines]),
             prepared,
             periodic=region.periodic,
-            slabs=region.slabs,
+            blocks=region.blocks,
         )
         fields, budget, residual = diffusion_implicit.step_implicit(
             fields,
@@ -303,7 +301,7 @@ def solve(
             scheme=method.scheme,
             iterations=method.iterations,
             periodic=region.periodic,
-            slabs=region.slabs,
+            blocks=region.blocks,
             look=look,
         )
     if system is not None:
@@ -379,6 +377,6 @@ def _react(values: Float[Array, "*voxels S"], dt: float, system, region: Region 
     after, gain = values, jnp.zeros(values.shape[-1], values.dtype)
     for species, (before, column) in changed.items():
         more = column - before
-        gain = gain.at[species].set(more if region is None else sum_lattice(more, region.slabs))
+        gain = gain.at[species].set(more if region is None else sum_lattice(more, region.blocks))
         after = after.at[..., species].set(column)
     return after, gain

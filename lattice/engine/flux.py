@@ -73,10 +73,25 @@ def _hill(x, at, power):
     """x^n / (at^n + x^n) with finite derivatives, also where x is 0 or next to it."""
     present = x > 1e-12 * at
     ratio = at / jnp.where(present, x, at)
-    # A power of one is by far the most frequent, and a float power is the costliest operation.
-    raised = jax.lax.cond(power == 1, lambda r: r, lambda r: jnp.power(r, power), ratio)
+    raised = _raised(ratio, power)
     faint = jnp.where(power == 1, x * (1 / at), 0)
     return jnp.where(present, 1 / (1 + raised), faint)
+
+
+@jax.custom_jvp
+def _raised(ratio, power):
+    """ratio^power of numbers above 0."""
+    # A power of one is by far the most frequent, and a float power is the costliest operation.
+    return jax.lax.cond(power == 1, lambda r: r, lambda r: jnp.power(r, power), ratio)
+
+
+@_raised.defjvp
+def _raised_slope(primals, tangents):
+    # The shortcut above knows nothing of the power: its slope there would be lost.
+    (ratio, power), (along_ratio, along_power) = primals, tangents
+    raised = _raised(ratio, power)
+    slope = raised * (power / ratio * along_ratio + jnp.log(ratio) * along_power)
+    return raised, slope
 
 
 def responses(

@@ -1,11 +1,12 @@
 """What one device needs for a lattice that nobody has filled: memory and halo traffic.
 
 The step is traced and compiled from shapes alone. XLA's own account then tells the memory of a
-device, and the traced program every plane that travels between devices.
+device, and the traced program all that travels between devices.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,22 +15,29 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Mesh
 
-from lattice.engine import devices
+from lattice.engine.devices import region_of, region_on
+from lattice.engine.layout import Layout, layout_for, sharings
 from lattice.engine.simulation import program_of, room_for
+from lattice.model.setting import Lattice
 from lattice.model.structure import Model
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on each of `devices` devices: `state` lives on, `work` is the compiler's work space,
-    `received` arrives from other devices in a step with a field solve. `planes` are those of the
-    whole lattice."""
+    """Bytes on each device of a layout: `state` lives on, `work` is the compiler's work space,
+    `received` arrives from other devices in a step with a field solve. `voxels` are those of a
+    block and its halo."""
 
-    devices: int
-    planes: int
+    layout: Layout
+    voxels: int
     state: int
     work: int
     received: int
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the lattice."""
+        return math.prod(self.layout)
 
     @property
     def memory(self) -> int:
@@ -40,33 +48,33 @@ class Footprint:
 def footprint(model: Model, active: float, mesh: Mesh | None = None) -> Footprint:
     """The footprint of a model on a mesh; `active` is the share of voxels in the longest list of
     active ones. Takes as long as compiling the step does."""
-    region = devices.region_of(model, mesh)
-    own = region.planes * region.shape[1] * region.shape[2]
-    traced = program_of(model, room_for(round(active * own), region), mesh)
+    region = region_of(model, mesh)
+    traced = program_of(model, room_for(round(active * math.prod(region.block)), region), mesh)
     account = traced.lower().compile().memory_analysis()
     assert account is not None
     state = account.argument_size_in_bytes
     work = account.temp_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes
-    return Footprint(region.slabs.count, region.shape[0], state, work, received(traced.jaxpr.jaxpr))
+    return Footprint(region.blocks.counts, region.size, state, work, received(traced.jaxpr.jaxpr))
 
 
-def sharings(planes: int) -> list[int]:
-    """The numbers of devices that can share a lattice of so many planes, fewest first."""
-    return [n for n in range(1, planes // 2 + 1) if planes % n == 0] or [1]
-
-
-def memory_on(count: int, known: tuple[Footprint, Footprint]) -> float:
+def memory_on(lattice: Lattice, count: int, known: tuple[Footprint, Footprint]) -> float:
     """Bytes on each of `count` devices, from the footprints of a lattice on two other numbers of
-    them: a part shrinks with the slab, another (halo, planes that are gathered) does not."""
+    them: a part goes with the voxels of a block and its halo, another (what is gathered) does
+    not."""
     few, many = known
-    slope = (few.memory - many.memory) / (1 / few.devices - 1 / many.devices)
-    return many.memory + slope * (1 / count - 1 / many.devices)
+    voxels = region_on(lattice, layout_for(lattice, count)).size
+    if few.voxels == many.voxels:
+        return max(few.memory, many.memory)
+    slope = (few.memory - many.memory) / (few.voxels - many.voxels)
+    return many.memory + slope * (voxels - many.voxels)
 
 
-def fewest_devices(known: tuple[Footprint, Footprint], limit: float) -> int | None:
+def fewest_devices(
+    lattice: Lattice, known: tuple[Footprint, Footprint], limit: float
+) -> int | None:
     """How many devices of `limit` bytes a lattice needs, from its footprints on two numbers of
-    several devices; None if slabs of two planes do not fit."""
-    fits = (n for n in sharings(known[0].planes) if memory_on(n, known) <= limit)
+    several devices; None if the smallest blocks do not fit."""
+    fits = (n for n in sharings(lattice) if memory_on(lattice, n, known) <= limit)
     return next(fits, None)
 
 
@@ -78,6 +86,11 @@ def received(program: Jaxpr) -> int:
         name, parameters = equation.primitive.name, equation.params
         if name == "ppermute":
             total += sum(_bytes(v) for v in equation.outvars)
+        elif name == "all_to_all":
+            # Of as many parts as there are devices, its own one stays.
+            axis, after = parameters["concat_axis"], equation.outvars[0]
+            parts = _extents(after)[axis] // _extents(equation.invars[0])[axis]
+            total += _bytes(after) - _bytes(after) // parts
         elif name == "all_gather":
             # Its own part is there already.
             total += sum(map(_bytes, equation.outvars)) - sum(map(_bytes, equation.invars))
@@ -89,9 +102,13 @@ def received(program: Jaxpr) -> int:
     return total
 
 
+def _extents(variable) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _bytes(variable) -> int:
-    aval = variable.aval
-    return int(np.prod(aval.shape, dtype=np.int64)) * np.dtype(aval.dtype).itemsize
+    itemsize = np.dtype(variable.aval.dtype).itemsize
+    return int(np.prod(_extents(variable), dtype=np.int64)) * itemsize
 
 
 def _inner(parameters: dict) -> Iterator[Jaxpr]:

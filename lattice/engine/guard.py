@@ -55,7 +55,7 @@ class Fault:
 
 
 def is_sound(model: Model, region: Region, state: Mapping[str, Array]) -> Bool[Array, ""]:
-    """Whether all values lie where values can lie, on all slabs."""
+    """Whether all values lie where values can lie, on all blocks."""
     wrong = [state["cells"] >= len(model.states)]
     if "bone" in state:
         wrong.append(state["bone"] > 1)

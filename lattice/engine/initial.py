@@ -15,6 +15,7 @@ from lattice.engine.declare import (
     shape_of,
     systemic_cytokines,
 )
+from lattice.engine.layout import AXES
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region
 from lattice.kernels.fusion import always, boundary
@@ -25,13 +26,12 @@ PLACES = ("marrow", "surface", "bone", "everywhere")
 
 
 def count_bone_faces(region: Region, bone: UInt8[Array, "Z Y X"]) -> UInt8[Array, "Z Y X"]:
-    """How many of the six neighbours of each voxel are bone, on one slab and its neighbours."""
+    """How many of the six neighbours of each voxel are bone, on one block and its neighbours."""
 
     def count(padded):
         total = jnp.zeros(padded.shape, jnp.uint8)
         for axis in range(3):
-            wraps = region.periodic[axis] and padded.shape[axis] > 1
-            wraps = wraps and (axis or not region.halo)
+            wraps = region.periodic[axis] and padded.shape[axis] > 1 and not region.halo[axis]
             for direction in (-1, 1):
                 total = total + _shifted(padded, axis, direction, wraps)
         return total
@@ -50,8 +50,8 @@ def _shifted(array, axis, direction, wraps):
 
 
 def places_of(region: Region, bone: UInt8[Array, "Z Y X"] | None) -> dict[str, Array]:
-    """Masks over the slab of the places where cells are seeded and sources act."""
-    shape = (region.planes, *region.shape[1:])
+    """Masks over the block of the places where cells are seeded and sources act."""
+    shape = region.block
     every = jnp.ones(shape, bool)
     if bone is None:
         return {"marrow": every, "surface": ~every, "bone": ~every, "everywhere": every}
@@ -65,9 +65,8 @@ def seed_cells(
 ) -> tuple[UInt8[Array, "Z Y X"], Int32[Array, "Z Y X"]]:
     """Cells and the steps at which their ages were 0. Each voxel draws one state; intervals lie in
     the order of names, so that a state of fraction 0 moves no other."""
-    shape = (region.planes, *region.shape[1:])
-    stripped = jnp.arange(region.size, dtype=jnp.int32).reshape(region.padded)
-    index = region.global_index(region.strip(stripped).reshape(-1)).reshape(shape)
+    shape = region.block
+    index = region.own_index().reshape(shape)
     uniform = voxel_uniform(stream_key(seed, "seeding"), index, 0, 0)
     aging = voxel_uniform(stream_key(seed, "seeding age"), index, 0, 0)
     cells, ages = jnp.zeros(shape, jnp.uint8), jnp.zeros(shape, jnp.float32)
@@ -83,11 +82,11 @@ def seed_cells(
     return cells, jnp.where(cells > 0, since, 0)
 
 
-def initial_slab(
+def initial_block(
     model: Model, region: Region, numbers: Numbers, seed: Array, bone: UInt8[Array, "Z Y X"] | None
 ) -> dict[str, Array]:
-    """The state at step 0 on one slab. `bone` is that slab of the geometry."""
-    shape = (region.planes, *region.shape[1:])
+    """The state at step 0 on one block. `bone` is that block of the geometry."""
+    shape = region.block
     places = places_of(region, bone)
     cells, since = seed_cells(model, region, numbers, seed, places)
     state = {"step": jnp.int32(0), "seed": seed, "cells": cells, "since": since}
@@ -107,20 +106,16 @@ def initial_slab(
         state["mineral"] = mineral
     for spec in declare(model):
         if spec.name not in state:
-            sizes = shape_of(spec, model)
-            sizes = tuple(
-                region.planes if d == "z" else n for d, n in zip(spec.dims, sizes, strict=True)
-            )
-            state[spec.name] = jnp.zeros(sizes, spec.dtype)
+            here: dict[str, int] = dict(zip(AXES, shape, strict=True))
+            whole = zip(spec.dims, shape_of(spec, model), strict=True)
+            state[spec.name] = jnp.zeros([here.get(d, n) for d, n in whole], spec.dtype)
     return state
 
 
 def _uneven_surface(region: Region, seed: Array, bone, surface, mineral) -> Int32[Array, "Z Y X"]:
     """Voxels on both sides of the surface hold a uniform fraction of matrix: what the marrow's side
     gains the bone's side loses, so that the bone volume is that of the geometry in the mean."""
-    stripped = region.strip(jnp.arange(region.size, dtype=jnp.int32).reshape(region.padded))
-    index = region.global_index(stripped.reshape(-1))
-    uniform = voxel_uniform(stream_key(seed, "initial surface"), index, 0, 0)
+    uniform = voxel_uniform(stream_key(seed, "initial surface"), region.own_index(), 0, 0)
     fill = jnp.floor(uniform * MATRIX_ONE).astype(jnp.int32)
     fill = jnp.minimum(fill, MATRIX_ONE - 1).reshape(bone.shape)
     beneath = (bone != 0) & (count_bone_faces(region, (bone == 0).astype(jnp.uint8)) > 0)

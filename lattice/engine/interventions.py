@@ -84,7 +84,7 @@ def kill(
     cells: UInt8[Array, "V"],
     since: Int32[Array, "V"],
 ) -> tuple[UInt8[Array, "V"], Int32[Array, "V"]]:
-    """Pulses that are due, on the unpadded slab: each cell, or each block of cells, draws once."""
+    """Pulses that are due, on the unpadded block: each cell, or each block of cells, draws once."""
     codes = model.state_codes()
     for column, intervention in enumerate(model.interventions):
         fraction = intervention.fraction
@@ -106,17 +106,17 @@ def kill(
 
 
 def draw_index(region: Region, cluster: float | None, voxel: float):
-    """Global index of each voxel of the unpadded slab, or of the block that it shares a draw
+    """Global index of each voxel of the unpadded block, or of the cluster that it shares a draw
     with."""
-    nz, ny, nx = region.planes, *region.shape[1:]
-    first = (region.first_plane() + region.halo).astype(jnp.uint32)
-    z = jnp.arange(nz, dtype=jnp.uint32)[:, None, None] + first
-    y = jnp.arange(ny, dtype=jnp.uint32)[None, :, None]
-    x = jnp.arange(nx, dtype=jnp.uint32)[None, None, :]
+    nz, ny, nx = region.block
+    first = [region.start(k).astype(jnp.uint32) for k in range(3)]
+    z = jnp.arange(nz, dtype=jnp.uint32)[:, None, None] + first[0]
+    y = jnp.arange(ny, dtype=jnp.uint32)[None, :, None] + first[1]
+    x = jnp.arange(nx, dtype=jnp.uint32)[None, None, :] + first[2]
     if cluster is not None:
         edge = jnp.uint32(max(1, round(cluster / voxel)))
         z, y, x = z // edge, y // edge, x // edge
-    return ((z * ny + y) * nx + x).reshape(-1)
+    return ((z * region.shape[1] + y) * region.shape[2] + x).reshape(-1)
 
 
 def external_sources(

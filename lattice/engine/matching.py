@@ -70,7 +70,18 @@ class Matching:
         return lax.switch(self.code, ways, values)
 
     def _partner(self, code: int, values):
-        region, (axis, parity) = self.region, divmod(code, 2)
-        place = lax.broadcasted_iota(jnp.int32, region.shape, axis)
-        up, down = (beside(values, region, axis, way) for way in (1, -1))
-        return jnp.where((place + parity) % 2 == 0, up, down)
+        (axis, parity), periodic = divmod(code, 2), self.region.periodic
+        place, extent = values.ndim - 3 + axis, self.region.shape[axis]
+        paired = (extent - parity) // 2 * 2
+        inner = lax.slice_in_dim(values, parity, parity + paired, axis=place)
+        # Exchanged by reversing pairs: masks would be kept for the way back.
+        shape = inner.shape
+        pairs = inner.reshape(*shape[:place], paired // 2, 2, *shape[place + 1 :])
+        inner = lax.rev(pairs, (place + 1,)).reshape(shape)
+        if parity and periodic[axis]:
+            ends = (lax.slice_in_dim(values, at, at + 1, axis=place) for at in (extent - 1, 0))
+            first, last = ends
+            return jnp.concatenate([first, inner, last], axis=place)
+        padding = [(0, 0, 0)] * values.ndim
+        padding[place] = (parity, extent - parity - paired, 0)
+        return lax.pad(inner, jnp.zeros((), values.dtype), padding)

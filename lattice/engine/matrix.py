@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, UInt8, UInt32
@@ -16,6 +17,7 @@ from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.flux import responses
 from lattice.engine.lists import in_batches, in_states
 from lattice.engine.numbers import Numbers
+from lattice.engine.region import Region, over_devices
 from lattice.engine.sampled import Draws, fate_of
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Table
@@ -43,7 +45,7 @@ def laid_and_wanted(
     around: Surroundings, table: Table, numbers: Numbers, draws: Draws, capacity: int
 ) -> tuple[Int32[Array, "V"], Int32[Array, "V"]]:
     """Osteoid that cells lay into pits beside them or into their own voxels, and matrix that
-    resorbing cells want from each voxel (padded slab; wants may exceed what is there)."""
+    resorbing cells want from each voxel (padded block; wants may exceed what is there)."""
     states = table.states
     builders = tuple(c for c, s in enumerate(states) if s.lays is not None)
     resorbers = tuple(c for c, s in enumerate(states) if s.resorbs is not None)
@@ -203,15 +205,18 @@ def _buried_as(code: int, view: SiteView, table: Table, numbers: Numbers, draws:
 
 
 def add_flux(
-    total: UInt32[Array, "Z F 2"], amounts: list[Int32[Array, "Z Y X"]]
+    total: UInt32[Array, "Z F 2"], amounts: list[Int32[Array, "Z Y X"]], region: Region
 ) -> UInt32[Array, "Z F 2"]:
-    """Add one step's amounts, plane by plane, to the running totals in (fraction, voxels)."""
+    """Add one step's amounts, plane by plane of the lattice, to the running totals in (fraction,
+    voxels), which all blocks beside each other in a plane hold."""
     added = []
     for k, amount in enumerate(amounts):
         rows = row_sums(amount)
         # Halves of 11 bits keep the sums of a plane of up to 2**20 voxels in 32 bits.
-        low = jnp.sum(rows & 2047, axis=1, dtype=jnp.uint32)
-        high = jnp.sum(rows >> 11, axis=1, dtype=jnp.uint32)
+        low, high = (
+            over_devices(jax.lax.psum, jnp.sum(half, axis=1, dtype=jnp.uint32), region, (1, 2))
+            for half in (rows & 2047, rows >> 11)
+        )
         fraction = total[:, k, 0] + ((high & 2047) << 11) + low
         voxels = total[:, k, 1] + (high >> 11) + fraction // MATRIX_ONE
         added.append(jnp.stack([fraction % MATRIX_ONE, voxels], axis=-1))

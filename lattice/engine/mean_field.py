@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from lattice.engine import fields, interventions
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
-from lattice.engine.initial import count_bone_faces, initial_slab, places_of
+from lattice.engine.initial import count_bone_faces, initial_block, places_of
 from lattice.engine.matching import rows_of
 from lattice.engine.mean_fluxes import (
     FULL,
@@ -278,7 +278,7 @@ def initial_mean(
 
     Raises InputError for a model whose rules respond to age."""
     require_no_ages(model)
-    sampled = initial_slab(model, region, numbers, seed, bone)
+    sampled = initial_block(model, region, numbers, seed, bone)
     real = numbers.values.dtype
     kept = ("step", "seed", "bone", "cytokines", "systemic", "mineral", "osteoid")
     state: State = {name: sampled[name] for name in kept if name in sampled}

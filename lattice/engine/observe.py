@@ -21,7 +21,7 @@ from lattice.engine.declare import (
 )
 from lattice.engine.fields import region_sum
 from lattice.engine.matrix import row_sums
-from lattice.engine.region import Region
+from lattice.engine.region import Region, over_devices
 from lattice.engine.sampled import LOW_LIMB
 from lattice.kernels.counting import count_values
 from lattice.kernels.fusion import boundary
@@ -33,7 +33,7 @@ FLUX = ("formed", "mineralised", "resorbed")
 
 
 def measure(model: Model, region: Region, state: dict[str, Array]) -> dict[str, Array]:
-    """Small arrays from which `series_row` is made; on one slab, summed over all."""
+    """Small arrays from which `series_row` is made; on one block, summed over all."""
     cells = state["cells"]
     counts = count_values(cells, range(len(model.states)))
     found = {"counts": region_sum(counts, region), "step": state["step"]}
@@ -48,23 +48,22 @@ def measure(model: Model, region: Region, state: dict[str, Array]) -> dict[str, 
         osteoid = apart(lambda o: row_sums(jnp.sum(o, axis=1, dtype=jnp.int32)), state["osteoid"])
         found["osteoid"] = _limbs(osteoid, region)
         found["mineral"] = _limbs(apart(row_sums, state["mineral"]), region)
-        found["flux"] = region_sum(_flux_words(state["matrix_flux"]), region)
+        # Blocks beside each other in a plane hold the same totals.
+        flux = _flux_words(state["matrix_flux"])
+        found["flux"] = over_devices(jax.lax.psum, flux, region, (0,))
     if "cytokines" in state:
-        found["cytokine_sum"] = sum_lattice(state["cytokines"], region.slabs)
-        found["cytokine_max"] = _over_devices(state["cytokines"], region, jnp.max)
-        found["cytokine_min"] = _over_devices(state["cytokines"], region, jnp.min)
+        found["cytokine_sum"] = sum_lattice(state["cytokines"], region.blocks)
+        found["cytokine_max"] = _extreme(state["cytokines"], region, jnp.max)
+        found["cytokine_min"] = _extreme(state["cytokines"], region, jnp.min)
     return found
 
 
-def _over_devices(values, region: Region, reduce):
+def _extreme(values, region: Region, reduce):
     # Rows first: a reduction along the last but one axis keeps the vector units busy.
     species = values.shape[-1]
     rows = reduce(values.reshape(-1, values.shape[-2] * species), axis=0)
     found = reduce(rows.reshape(-1, species), axis=0)
-    if region.slabs.axis_name is None:
-        return found
-    collective = jax.lax.pmax if reduce is jnp.max else jax.lax.pmin
-    return collective(found, region.slabs.axis_name)
+    return over_devices(jax.lax.pmax if reduce is jnp.max else jax.lax.pmin, found, region)
 
 
 def _limbs(rows, region: Region):

@@ -52,6 +52,26 @@ def spread(tree: Any, mesh: Mesh | None, layout: PartitionSpec | None = None) ->
     return jax.tree.map(put, tree)
 
 
+def hand_out(
+    make: Callable[[], np.ndarray], shape: tuple[int, ...], mesh: Mesh, layout: PartitionSpec
+) -> Array:
+    """The array that `make` gives (uint8), on the devices of a mesh. The first process alone makes
+    it and sends block after block; no other one ever holds more than its own and the one that
+    travels.
+
+    Raises in every process what `make` raises in the first, as `first_does` does."""
+    whole = first_does(make)
+    sharding = NamedSharding(mesh, layout)
+    kept = []
+    for device, part in sharding.devices_indices_map(shape).items():
+        extents = [len(range(*axis.indices(n))) for axis, n in zip(part, shape, strict=True)]
+        block = np.zeros(extents, np.uint8) if whole is None else whole[part]
+        block = multihost_utils.broadcast_one_to_all(np.ascontiguousarray(block))
+        if device.process_index == jax.process_index():
+            kept.append(jax.device_put(np.asarray(block), device))
+    return jax.make_array_from_single_device_arrays(shape, sharding, kept)
+
+
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """Host copies of whole arrays, in every process."""
     if not several():
@@ -65,7 +85,7 @@ def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
 
 
 def own_part(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Host copies of what this process holds of arrays: its planes, or all of one that is the same
+    """Host copies of what this process holds of arrays: its block, or all of one that is the same
     everywhere. Nothing travels."""
     return {name: _own(array) for name, array in arrays.items()}
 
@@ -73,17 +93,25 @@ def own_part(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
 def _own(array: Array) -> np.ndarray:
     if array.is_fully_replicated:
         return np.array(array)
-    slabs = sorted(array.addressable_shards, key=_first_plane)
-    return np.concatenate([np.asarray(slab.data) for slab in slabs])
+    first = first_own(array)
+    held = [_begins(shard) for shard in array.addressable_shards]
+    size = np.max(np.array(held) + array.addressable_shards[0].data.shape, axis=0) - first
+    whole = np.empty(size, array.dtype)
+    for begin, shard in zip(held, array.addressable_shards, strict=True):
+        place = np.array(begin) - first
+        ends = place + shard.data.shape
+        whole[tuple(map(slice, place, ends))] = np.asarray(shard.data)
+    return whole
 
 
-def _first_plane(slab) -> int:
-    return slab.index[0].start or 0
+def _begins(shard) -> tuple[int, ...]:
+    return tuple(part.start or 0 for part in shard.index)
 
 
-def first_own_plane(array: Array) -> int:
-    """Where the planes of this process begin."""
-    return min(map(_first_plane, array.addressable_shards))
+def first_own(array: Array) -> tuple[int, ...]:
+    """Where the block of this process begins along each axis of an array. (`devices.mesh_of` sees
+    to it that the devices of a process hold a block.)"""
+    return tuple(map(min, zip(*map(_begins, array.addressable_shards), strict=True)))
 
 
 def agreed(*values: int) -> tuple[int, ...]:

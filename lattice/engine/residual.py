@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, UInt32
 
 from lattice.engine.region import Region
 from lattice.kernels.conjugate_gradient import Residual
-from lattice.kernels.halo import slab_index
 
 TOLERANCE = 0.15
 """The part of the residual that the iterations of a solve may leave; of the bone model's they leave
@@ -39,16 +38,14 @@ class Left(NamedTuple):
 
 
 def left_by(residual: Residual, fields: Float[Array, "Z Y X S"], region: Region) -> Left:
-    """The residual of the slabs, joined."""
-    slab = region.planes * region.shape[1] * region.shape[2]
-    first = slab_index(region.slabs).astype(jnp.uint32) * jnp.uint32(slab)
-    place = residual.place.astype(jnp.uint32) + first
+    """The residual of the blocks, joined."""
+    place = region.of_block(residual.place)
     field = jnp.sum(fields * fields, axis=(0, 1, 2))
-    name = region.slabs.axis_name
-    if name is None:
+    names = region.blocks.mesh_axes
+    if not names:
         return Left(residual.start, residual.left, field, place)
-    start, left, field = (jax.lax.psum(a, name) for a in (residual.start, residual.left, field))
-    worst, places = (jax.lax.all_gather(a, name) for a in (residual.worst, place))
+    start, left, field = (jax.lax.psum(a, names) for a in (residual.start, residual.left, field))
+    worst, places = (jax.lax.all_gather(a, names) for a in (residual.worst, place))
     chosen = jnp.argmax(worst, axis=0)
     return Left(start, left, field, jnp.take_along_axis(places, chosen[None], axis=0)[0])
 

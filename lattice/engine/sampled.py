@@ -109,9 +109,8 @@ def contact_substep(
 def _meeting(around: Surroundings, table: Table, axis, parity) -> Bool[Array, "V"]:
     """Lower voxels of the pairs of a matching in which either cell may react."""
     region = around.region
-    nz, ny, nx = region.padded
     active = in_states(around.cells, table.pair_codes)
-    stride = jnp.asarray([ny * nx, nx, 1], jnp.int32)[axis]
+    stride = jnp.asarray(region.strides, jnp.int32)[axis]
     # The cell at the other end: a shift of the flat array; around a periodic end, by the wrap.
     doubled = jnp.concatenate([active, active])
     beyond = jax.lax.dynamic_slice(doubled, (stride,), (region.size,))
@@ -121,14 +120,14 @@ def _meeting(around: Surroundings, table: Table, axis, parity) -> Bool[Array, "V
     )
     places = [
         jnp.arange(n, dtype=jnp.int32).reshape([-1 if k == d else 1 for k in range(3)])
-        for d, n in enumerate((nz, ny, nx))
+        + region.first(d)
+        for d, n in enumerate(region.padded)
     ]
-    places[0] = places[0] + region.first_plane()
-    along = [jnp.broadcast_to(p, (nz, ny, nx)).reshape(-1) for p in places]
+    along = [jnp.broadcast_to(p, region.padded).reshape(-1) for p in places]
     coordinate = jax.lax.select_n(axis, *along)
     last = coordinate == extent - 1
-    if region.halo:
-        last = last & (axis != 0)
+    if any(region.halo):
+        last = last & (jnp.asarray(region.halo)[axis] == 0)
     lower = jnp.mod(coordinate - parity, 2) == 0
     return lower & (active | jnp.where(last, wrapped, beyond))
 
@@ -376,7 +375,7 @@ def consumes(table: Table) -> bool:
 
 
 def refreshed(around: Surroundings, cells, since, consumed_before, consumed) -> Surroundings:
-    """The surroundings for the next sub-step, with halo planes brought up to date."""
+    """The surroundings for the next sub-step, with its halo brought up to date."""
     region = around.region
     plane = region.padded
     matrix = around.matrix

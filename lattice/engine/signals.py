@@ -39,7 +39,7 @@ def is_global(model: Model, signal: Signal) -> bool:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a sub-step may read, in padded slabs: cells as they are now, and all that stays the
+    """What a sub-step may read, in padded blocks: cells as they are now, and all that stays the
     same during the step (cytokines, bone, matrix, densities)."""
 
     model: Model
@@ -61,7 +61,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class SiteView:
-    """Signals at the voxels `index` of a padded slab; each is gathered when first asked for."""
+    """Signals at the voxels `index` of a padded block; each is gathered when first asked for."""
 
     around: Surroundings
     index: Int32[Array, "N"]

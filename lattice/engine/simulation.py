@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,13 +13,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Traced
 from jaxtyping import Array
 
-from lattice.engine import devices, guard, observe, processes
+from lattice.engine import guard, observe, processes
 from lattice.engine.declare import FieldSpec, declare, has_bone, shape_of
-from lattice.engine.initial import initial_slab
+from lattice.engine.devices import mesh_of, on_blocks, partition, place, region_of
+from lattice.engine.initial import initial_block
 from lattice.engine.interventions import due_steps
+from lattice.engine.layout import Devices, layout_for
 from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.plan import Plan, plan_of
-from lattice.engine.region import Region
+from lattice.engine.region import Region, over_devices
 from lattice.engine.residual import Left
 from lattice.engine.step import advance
 from lattice.engine.table import lower
@@ -37,32 +39,38 @@ with it, and so with the program that is compiled already."""
 Row = dict[str, tuple[float, str]]
 """A moment of the series: name -> (value, unit)."""
 
+HostArrays = dict[str, np.ndarray]
+
+Bone = np.ndarray | Callable[[], np.ndarray]
+
 
 class Simulation:
     """The sampled reading of a model.
 
-    `bone` is the geometry as uint8 [z, y, x] (None: no bone anywhere); `state` goes on from host
-    arrays, as a checkpoint holds them, instead of seeding afresh. Raises InputError when the
-    lattice cannot be shared by `device_count` devices, ValueError when `bone` has another shape.
+    `bone` is the geometry as uint8 [z, y, x], or what makes it, which of several processes the
+    first one alone will call (None: no bone anywhere); `state` goes on from host
+    arrays, as a checkpoint holds them, instead of seeding afresh. `devices` is how many share the
+    lattice, or how many blocks lie along z, y and x, as "2x2x1" or (2, 2, 1). Raises InputError
+    when the lattice cannot be shared so, ValueError when `bone` has another shape.
     """
 
     def __init__(
         self,
         model: Model,
         seed: int = 0,
-        bone: np.ndarray | None = None,
+        bone: Bone | None = None,
         *,
-        device_count: int = 1,
+        devices: Devices = 1,
         state: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.model, self.seed = model, seed
-        self.mesh = devices.mesh_of(device_count)
-        self.region = devices.region_of(model, self.mesh)
+        self.mesh = mesh_of(layout_for(model.lattice, devices))
+        self.region = region_of(model, self.mesh)
         self._numbers = processes.spread(numbers_of(model), self.mesh)
         if state is None:
             self.state = _seeded(model, self.region, self.mesh, self.numbers, seed, bone)
         else:
-            self.state = devices.place(state, model, self.mesh)
+            self.state = place(state, model, self.mesh)
         self._capacity = _longest_lists.get((model.structure, self.region), 0)
         self._left: Left | None = None
 
@@ -118,7 +126,7 @@ class Simulation:
         return rows
 
     def _grow_capacity(self) -> None:
-        """Lists with room for all active voxels of a slab; recompiles when they outgrow it."""
+        """Lists with room for all active voxels of a block; recompiles when they outgrow it."""
         longest = self.longest_list
         if self._capacity and longest <= 1.25 * self._capacity:
             return
@@ -149,29 +157,43 @@ class Simulation:
         names = [spec.name for spec in declare(self.model) if not spec.restart]
         return processes.on_host({name: self.state[name] for name in names})
 
-    def own_part(self) -> tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Where the planes of this process begin, and host copies of its part of the state and of
-        the ledger."""
+    def own_part(self) -> tuple[tuple[int, ...], HostArrays, HostArrays]:
+        """Where the block of this process begins (z, y, x), and host copies of its part of the
+        state and of the ledger."""
         specs = declare(self.model)
         state, ledger = (
             processes.own_part({s.name: self.state[s.name] for s in specs if s.restart == kind})
             for kind in (True, False)
         )
-        return processes.first_own_plane(self.state["cells"]), state, ledger
+        return processes.first_own(self.state["cells"]), state, ledger
 
 
-def _seeded(model: Model, region: Region, mesh: Mesh | None, numbers: Numbers, seed: int, bone):
-    """The state at step 0, made slab by slab."""
-    if has_bone(model):
-        bone = np.zeros(region.shape, np.uint8) if bone is None else np.asarray(bone)
-        if bone.shape != region.shape:
-            raise ValueError(f"bone has the shape {bone.shape}, the lattice {region.shape}")
-        bone = (bone != 0).astype(np.uint8)
-    else:
-        bone = None
+def _seeded(
+    model: Model,
+    region: Region,
+    mesh: Mesh | None,
+    numbers: Numbers,
+    seed: int,
+    bone: Bone | None,
+):
+    """The state at step 0, made block by block."""
     words = processes.spread(np.asarray(seed_words(seed)), mesh)
-    bone = processes.spread(bone, mesh, devices.partition(model).get("bone"))
-    return _seeding(model.structure, region, mesh)(numbers, words, bone)
+    placed = _placed_bone(model, region, mesh, bone) if has_bone(model) else None
+    return _seeding(model.structure, region, mesh)(numbers, words, placed)
+
+
+def _placed_bone(model: Model, region: Region, mesh: Mesh | None, bone: Bone | None):
+    def make() -> np.ndarray:
+        given = bone() if callable(bone) else bone
+        whole = np.zeros(region.shape, np.uint8) if given is None else np.asarray(given)
+        if whole.shape != region.shape:
+            raise ValueError(f"bone has the shape {whole.shape}, the lattice {region.shape}")
+        return (whole != 0).astype(np.uint8)
+
+    layout = partition(model)["bone"]
+    if mesh is not None and processes.several() and callable(bone):
+        return processes.hand_out(make, region.shape, mesh, layout)
+    return processes.spread(make(), mesh, layout)
 
 
 @lru_cache(maxsize=32)
@@ -179,10 +201,10 @@ def _seeding(structure: Model, region: Region, mesh: Mesh | None):
     """The jitted seeding of a structure, for any numbers, seed and bone."""
 
     def make(numbers, words, bone):
-        return initial_slab(structure, region, numbers, words, bone)
+        return initial_block(structure, region, numbers, words, bone)
 
-    inputs = (PartitionSpec(), PartitionSpec(), PartitionSpec(devices.AXIS))
-    return jax.jit(devices.on_slabs(make, mesh, inputs, devices.partition(structure)))
+    inputs = (PartitionSpec(), PartitionSpec(), partition(structure).get("bone", PartitionSpec()))
+    return jax.jit(on_blocks(make, mesh, inputs, partition(structure)))
 
 
 @lru_cache(maxsize=32)
@@ -192,9 +214,9 @@ def _compiled(plan: Plan, mesh: Mesh | None, rows: bool = False):
     def run(numbers: Numbers, state: dict[str, Array], due, count, every=None):
         return advance(plan, numbers, state, due, count, every, watched=True)
 
-    layout, whole = devices.partition(plan.model), PartitionSpec()
+    layout, whole = partition(plan.model), PartitionSpec()
     inputs = (whole, layout, whole, whole) + ((whole,) if rows else ())
-    return jax.jit(devices.on_slabs(run, mesh, inputs, (layout, whole, whole)), donate_argnums=1)
+    return jax.jit(on_blocks(run, mesh, inputs, (layout, whole, whole)), donate_argnums=1)
 
 
 def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
@@ -203,8 +225,8 @@ def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
 
     Takes the values of the numbers, the state, due steps, the number of steps and the cadence of
     the series. `capacity` is the length of the lists of active voxels on each device."""
-    plan, numbers = plan_of(model, devices.region_of(model, mesh), capacity), numbers_of(model)
-    layout, whole = devices.partition(model), PartitionSpec()
+    plan, numbers = plan_of(model, region_of(model, mesh), capacity), numbers_of(model)
+    layout, whole = partition(model), PartitionSpec()
 
     def run(values, state, due, count, every):
         given = replace(numbers, values=values)
@@ -218,22 +240,20 @@ def program_of(model: Model, capacity: int, mesh: Mesh | None = None) -> Traced:
     due = jax.ShapeDtypeStruct((LONGEST_CHUNK, len(model.interventions)), bool)
     one = jax.ShapeDtypeStruct((), jnp.int32)
     inputs, outputs = (whole, layout, whole, whole, whole), (layout, whole, whole)
-    program = jax.jit(devices.on_slabs(run, mesh, inputs, outputs), donate_argnums=1)
+    program = jax.jit(on_blocks(run, mesh, inputs, outputs), donate_argnums=1)
     return program.trace(numbers.values, state, due, one, one)
 
 
 @lru_cache(maxsize=32)
 def _counted(structure: Model, region: Region, mesh: Mesh | None):
-    """Cells of each state on the slab that has most of them."""
+    """Cells of each state on the block that has most of them."""
 
     def count(state):
         counts = count_values(state["cells"], range(len(structure.states)))
-        if region.slabs.axis_name is None:
-            return counts
-        return jax.lax.pmax(counts, region.slabs.axis_name)
+        return over_devices(jax.lax.pmax, counts, region)
 
-    inputs = (devices.partition(structure),)
-    return jax.jit(devices.on_slabs(count, mesh, inputs, PartitionSpec()))
+    inputs = (partition(structure),)
+    return jax.jit(on_blocks(count, mesh, inputs, PartitionSpec()))
 
 
 def room_for(longest: int, region: Region) -> int:
@@ -259,8 +279,8 @@ def _measured(structure: Model, region: Region, mesh: Mesh | None):
     def measure(state):
         return observe.measure(structure, region, state)
 
-    inputs = (devices.partition(structure),)
-    return jax.jit(devices.on_slabs(measure, mesh, inputs, PartitionSpec()))
+    inputs = (partition(structure),)
+    return jax.jit(on_blocks(measure, mesh, inputs, PartitionSpec()))
 
 
 @lru_cache(maxsize=32)
@@ -268,5 +288,5 @@ def _sound(structure: Model, region: Region, mesh: Mesh | None):
     def look(state):
         return guard.is_sound(structure, region, state)
 
-    inputs = (devices.partition(structure),)
-    return jax.jit(devices.on_slabs(look, mesh, inputs, PartitionSpec()))
+    inputs = (partition(structure),)
+    return jax.jit(on_blocks(look, mesh, inputs, PartitionSpec()))

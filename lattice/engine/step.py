@@ -1,4 +1,4 @@
-"""One step of the sampled simulation, and chunks of steps, on one slab of the lattice.
+"""One step of the sampled simulation, and chunks of steps, on one block of the lattice.
 
 Order within a step: interventions that are due; fields; pair sub-steps over the six matchings in
 a random order; site sub-step; matrix. ARCHITECTURE.md tells the life of a step.
@@ -359,6 +359,6 @@ def _matrix_part(plan: Plan, numbers: Numbers, state: State, around: Surrounding
         "bone": phase,
         "osteoid": deposit.osteoid,
         "mineral": deposit.mineral,
-        "matrix_flux": matrix.add_flux(state["matrix_flux"], [laid, mineralised, removed]),
+        "matrix_flux": matrix.add_flux(state["matrix_flux"], [laid, mineralised, removed], region),
     }
     return {**state, **after}

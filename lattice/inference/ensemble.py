@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.engine.devices import region_of
-from lattice.engine.initial import initial_slab
+from lattice.engine.initial import initial_block
 from lattice.engine.interventions import due_steps
 from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.plan import Plan, plan_of
@@ -80,7 +80,7 @@ def _programs(plan: Plan, observables: tuple[str, ...]):
     structure, region = plan.model, plan.region
 
     def begin(numbers, words, bone):
-        return initial_slab(structure, region, numbers, words, bone)
+        return initial_block(structure, region, numbers, words, bone)
 
     def go_on(numbers, state, due):
         return advance(plan, numbers, state, due, jnp.int32(due.shape[0]))[0]

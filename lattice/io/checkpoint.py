@@ -31,8 +31,8 @@ from lattice.engine.declare import declare
 from lattice.io.datasets import write_array
 from lattice.io.files import (
     dataset_in,
-    explain_os_error,
     group_in,
+    make_folder_of,
     new_hdf5,
     replacing,
     text_in,
@@ -145,22 +145,19 @@ def write_checkpoint(
     """Writes ``folder/checkpoints/step-<9 digits>.h5`` and returns its path.
 
     The file appears complete or not at all; older ones beyond the newest `keep` are removed
-    after that. With a `share`, the arrays hold the planes of this process alone; the first one
+    after that. With a `share`, the arrays hold the block of this process alone; the first one
     waits for the parts of the others and writes the master, the others write their part.
     Raises StorageError when the disk refuses.
     """
     target = checkpoint_at(folder, step)
-    try:
-        target.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise explain_os_error(target, error) from error
+    make_folder_of(target)
     arrays = {f"state/{name}": _little_endian(a) for name, a in state.items()}
     arrays |= {f"ledger/{name}": _little_endian(a) for name, a in ledger.items()}
-    divided = set() if share is None else _divided(model)
+    divided = {} if share is None else _divided(model)
     parts: list[dict[str, Any]] = []
     if share is not None:
         own = {name: a for name, a in arrays.items() if name in divided}
-        part = write_part(target.parent, share, step, own, model.output.compression)
+        part = write_part(target.parent, share, step, own, divided, model.output.compression)
         if share.index:
             return part
         parts = await_parts(target.parent, share, step)
@@ -185,7 +182,7 @@ def write_checkpoint(
             file.create_group("ledger")
             for name, array in arrays.items():
                 if share is not None and name in divided:
-                    show_parts(file, parts, name, share.planes, array)
+                    show_parts(file, parts, name, divided[name], share.shape, array)
                     continue
                 write_array(file, name, array, model.output.compression)
             for spec in declare(model):
@@ -200,10 +197,10 @@ def write_checkpoint(
     return target
 
 
-def _divided(model: Model) -> set[str]:
-    """Full names of the arrays that lie in parts where several processes write."""
+def _divided(model: Model) -> dict[str, tuple[str, ...]]:
+    """Full name -> axes of the arrays that lie in parts where several processes write."""
     return {
-        f"{'state' if spec.restart else 'ledger'}/{spec.name}"
+        f"{'state' if spec.restart else 'ledger'}/{spec.name}": spec.dims
         for spec in declare(model)
         if is_shared(spec.dims)
     }

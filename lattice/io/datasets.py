@@ -33,13 +33,15 @@ def write_array(
     compression: str,
     *,
     frames: bool = False,
+    dividing: int | None = None,
 ) -> h5py.Dataset:
     """Write an array as a new dataset of the group, and return that.
 
-    `compression` is "gzip", "lzf" or "none". `frames`: the first axis is time, not z.
+    `compression` is "gzip", "lzf" or "none". `frames`: the first axis is time, not z. `dividing`: a
+    number of planes that those of a chunk divide.
     """
     lead = int(frames)
-    options = storage_options(array.shape, array.dtype, compression, lead)
+    options = storage_options(array.shape, array.dtype, compression, lead, dividing)
     if options.get("compression") != "gzip":
         return group.create_dataset(name, data=array, **options)
     dataset = group.create_dataset(name, shape=array.shape, dtype=array.dtype, **options)
@@ -55,16 +57,23 @@ def write_array(
 
 
 def storage_options(
-    shape: tuple[int, ...], dtype: np.dtype, compression: str, lead: int = 0
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    compression: str,
+    lead: int = 0,
+    dividing: int | None = None,
 ) -> dict[str, object]:
     """Arguments of `create_dataset`: a few z planes a chunk, checksummed, compressed.
 
-    `lead` axes stand before z; a chunk has one of each. A number has no chunks.
+    `lead` axes stand before z; a chunk has one of each. Its planes divide the number `dividing`, if
+    that is given. A number has no chunks.
     """
     if len(shape) <= lead or 0 in shape:
         return {}
     plane = int(np.prod(shape[lead + 1 :], dtype=np.int64)) * dtype.itemsize
     planes = max(1, min(shape[lead], CHUNK_BYTES // plane))
+    if dividing is not None:
+        planes = next(n for n in range(planes, 0, -1) if dividing % n == 0)
     options: dict[str, object] = {
         "chunks": (1,) * lead + (planes, *shape[lead + 1 :]),
         "fletcher32": True,

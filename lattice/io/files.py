@@ -46,6 +46,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder_of(path: Path) -> None:
+    """Makes the folder that `path` lies in; the one above must be there. Raises StorageError."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise explain_os_error(path, error) from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder that takes the name `path` at the end.

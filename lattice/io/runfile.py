@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,10 +21,18 @@ import h5py
 import numpy as np
 
 from lattice.io import vtkhdf
-from lattice.io.files import explain_os_error, new_hdf5, replacing, sync_folder, write_text
+from lattice.io.files import (
+    explain_os_error,
+    make_folder_of,
+    new_hdf5,
+    replacing,
+    sync_folder,
+    write_text,
+)
 from lattice.io.lock import NAME as LOCK_NAME
 from lattice.io.lock import RunLock
 from lattice.io.runread import NAME, PARTS, SCHEMA, RunFile
+from lattice.io.shards import Share
 from lattice.io.vtkhdf import Part
 from lattice.model.errors import InputError
 from lattice.model.structure import Model
@@ -194,16 +202,26 @@ class RunWriter:
         The file is on the disk when this returns; the master shows it after the next flush.
         Raises StorageError, ValueError when time runs backwards.
         """
+        arrays = vtkhdf.frame(self.model, state)
+        self._add_part(time_h, lambda file, t: vtkhdf.write_frame(file, self.model, t, arrays))
+
+    def add_blocks(self, time_h: float, blocks: Sequence[Path]) -> None:
+        """The same for a frame whose blocks several processes have written with `write_block`; the
+        files of these are removed."""
+        self._add_part(
+            time_h, lambda file, t: vtkhdf.write_frame_of_blocks(file, self.model, t, blocks)
+        )
+        for path in blocks:
+            path.unlink(missing_ok=True)
+
+    def _add_part(self, time_h: float, write: Callable[[h5py.File, float], None]) -> None:
         last = self._parts[-1].times[-1] if self._parts else -np.inf
         if time_h < last:
             raise ValueError(f"snapshots: {time_h} h comes after {last} h")
         path = self._part_path()
-        try:
-            path.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise explain_os_error(path, error) from error
+        make_folder_of(path)
         with replacing(path) as temporary, new_hdf5(temporary) as file:
-            vtkhdf.write_frame(file, self.model, float(time_h), vtkhdf.frame(self.model, state))
+            write(file, float(time_h))
         if time_h == last:
             part = self._parts.pop()
             if part.frames > 1:
@@ -284,6 +302,25 @@ class RunWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def write_block(
+    folder: Path,
+    share: Share,
+    step: int,
+    model: Model,
+    state: Mapping[str, np.ndarray],
+    planes: int,
+) -> None:
+    """One process's block of a snapshot, in a file that waits in the run folder until the first
+    process adds it (`RunWriter.add_blocks`, `shards.await_files`). The number of planes of each
+    block is a multiple of `planes`.
+
+    Raises StorageError."""
+    path = folder / PARTS / share.name(step)
+    make_folder_of(path)
+    with replacing(path) as temporary, new_hdf5(temporary) as file:
+        vtkhdf.write_block(file, model, vtkhdf.frame(model, state), share.first, planes)
 
 
 def refuse_occupied(folder: Path) -> None:

@@ -1,9 +1,11 @@
-"""Checkpoints of many processes: each writes the planes that it holds, the first one the master.
+"""Checkpoints of many processes: each writes the block that it holds, the first one the master.
 
 A part is a sealed file of its own, ``step-<9 digits>.part-<i>-of-<n>.<attempt>.h5``, with the
-same groups as a checkpoint. The master, ``step-<9 digits>.h5``, holds manifest, configuration and
-small arrays, shows the others as virtual datasets, and lists the parts with length and SHA-256.
-It is written when all parts are complete, so a checkpoint without it never was.
+same groups as a checkpoint: the voxels [z0:z1, y0:y1, x0:x1] of each array, whose lowest corner
+``/first`` tells (one number, z0, in those of programs that divided z alone). The master,
+``step-<9 digits>.h5``, holds manifest, configuration and small arrays, shows the others as virtual
+datasets, and lists the parts with length and SHA-256. It is written when all parts are complete, so
+a checkpoint without it never was.
 
 The processes share a folder and nothing else here: the first one waits until the parts appear.
 """
@@ -14,7 +16,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lattice.engine.layout import AXES
 from lattice.io.datasets import write_array
 from lattice.io.files import StorageError, dataset_in, new_hdf5, replacing, text_in
 from lattice.io.seal import SEAL_BYTES, Damage, check_seal, write_seal
@@ -35,14 +38,15 @@ PART = re.compile(r"\.?step-(\d{9,})\.part-\d+-of-\d+\.[0-9a-f]+\.h5(\.part)?")
 
 @dataclass(frozen=True)
 class Share:
-    """The planes that one of several processes holds: which process it is, of how many, where its
-    planes begin, how many the lattice has, and a number that all processes of this attempt share
-    (files of an earlier attempt at the same step are not mistaken for its own)."""
+    """The block that one of several processes holds: which process it is, of how many, where its
+    block begins (z, y, x), the shape of the lattice (z, y, x), and a number that all processes of
+    this attempt share (files of an earlier attempt at the same step are not mistaken for its
+    own)."""
 
     index: int
     count: int
-    first: int
-    planes: int
+    first: tuple[int, ...]
+    shape: tuple[int, int, int]
     attempt: int
 
     def name(self, step: int, index: int | None = None) -> str:
@@ -52,14 +56,26 @@ class Share:
 
 
 def is_shared(dims: tuple[str, ...]) -> bool:
-    """Whether an array of these axes lies in parts along its first one."""
-    return dims[:1] == ("z",)
+    """Whether an array of these axes lies in parts."""
+    return any(axis in dims for axis in AXES)
+
+
+def is_written(first: Sequence[int], dims: tuple[str, ...]) -> bool:
+    """Whether a part that begins there holds an array of these axes: of what is the same for all
+    blocks along an axis, the first of them does."""
+    return all(axis in dims or begin == 0 for axis, begin in zip(AXES, first, strict=True))
 
 
 def write_part(
-    folder: Path, share: Share, step: int, arrays: Mapping[str, np.ndarray], compression: str
+    folder: Path,
+    share: Share,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    dims: Mapping[str, tuple[str, ...]],
+    compression: str,
 ) -> Path:
-    """Write the planes of this process, by full names such as ``state/cells``.
+    """Write the block of this process, by full names such as ``state/cells``; `dims` names the axes
+    of each array.
 
     Raises StorageError when the disk refuses."""
     path = folder / share.name(step)
@@ -67,15 +83,23 @@ def write_part(
         with new_hdf5(temporary, user_block=SEAL_BYTES) as file:
             file["first"] = share.first
             for name, array in arrays.items():
+                if not is_written(share.first, dims[name]):
+                    continue
                 write_array(file, name, array, compression)
         write_seal(temporary)
     return path
 
 
 def await_parts(folder: Path, share: Share, step: int) -> list[dict[str, Any]]:
-    """What the master says of each part, once all are there: file, seal, first plane and planes.
+    """What the master says of each part, once all are there: file, seal, lowest
+    corner and shape.
 
     Raises StorageError if one does not come."""
+    return [_described(path) for path in await_files(folder, share, step)]
+
+
+def await_files(folder: Path, share: Share, step: int) -> list[Path]:
+    """The files of all processes, once they are there. Raises StorageError if one does not come."""
     paths = [folder / share.name(step, i) for i in range(share.count)]
     end = time.monotonic() + PATIENCE
     while missing := [path for path in paths if not path.exists()]:
@@ -86,32 +110,46 @@ def await_parts(folder: Path, share: Share, step: int) -> list[dict[str, Any]]:
             )
         os.listdir(folder)  # makes a network file system look again
         time.sleep(0.02)
-    return [_described(path) for path in paths]
+    return paths
 
 
 def _described(path: Path) -> dict[str, Any]:
     with open(path, "rb") as raw:
         seal = raw.read(SEAL_BYTES).rstrip(b"\0").decode()
     with h5py.File(path, "r", locking=False) as file:
-        planes = dataset_in(file, "state/cells").shape[0]
         return {
             "file": path.name,
             "seal": seal,
-            "first": int(np.asarray(dataset_in(file, "first")[()])),
-            "planes": planes,
+            "first": np.asarray(dataset_in(file, "first")[()]).tolist(),
+            "shape": list(dataset_in(file, "state/cells").shape),
         }
 
 
 def show_parts(
-    file: h5py.File, parts: list[dict[str, Any]], name: str, planes: int, like: np.ndarray
+    file: h5py.File,
+    parts: list[dict[str, Any]],
+    name: str,
+    dims: tuple[str, ...],
+    lattice: tuple[int, int, int],
+    like: np.ndarray,
 ) -> None:
-    """A virtual dataset over the parts; `like` is this process's part of the array."""
-    shape = (planes, *like.shape[1:])
-    layout = h5py.VirtualLayout(shape=shape, dtype=like.dtype)
+    """A virtual dataset over the parts, of an array with the axes `dims` on a lattice of this shape
+    (z, y, x); `like` is this process's part of the array."""
+
+    def extents(of_axes: Sequence[int]) -> tuple[int, ...]:
+        sizes = dict(zip(dims, like.shape, strict=True)) | dict(zip(AXES, of_axes, strict=True))
+        return tuple(sizes[axis] for axis in dims)
+
+    layout = h5py.VirtualLayout(shape=extents(lattice), dtype=like.dtype)
     for part in parts:
-        first, end = part["first"], part["first"] + part["planes"]
-        own = (part["planes"], *shape[1:])
-        layout[first:end] = h5py.VirtualSource(part["file"], name, shape=own, dtype=like.dtype)
+        if not is_written(part["first"], dims):
+            continue
+        own, begins = extents(part["shape"]), dict(zip(AXES, part["first"], strict=True))
+        place = tuple(
+            slice(begins.get(axis, 0), begins.get(axis, 0) + n)
+            for axis, n in zip(dims, own, strict=True)
+        )
+        layout[place] = h5py.VirtualSource(part["file"], name, shape=own, dtype=like.dtype)
     file.create_virtual_dataset(name, layout)
 
 

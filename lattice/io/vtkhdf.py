@@ -137,12 +137,49 @@ def write_frame(
     """Fills an empty file with one frame."""
     group = write_layout(file, model.lattice, [time_h])
     states = [s.name for s in model.states]
-    # VTK's own HDF5 lacks the lzf filter (seen with VTK 9.7): lzf is for checkpoints alone.
-    compression = "none" if model.output.compression == "none" else "gzip"
     for spec in array_specs(model):
         data = arrays[spec.name][None]
-        dataset = write_array(group, spec.name, data, compression, frames=True)
+        dataset = write_array(group, spec.name, data, _compression(model), frames=True)
         describe_array(dataset, spec, states)
+
+
+def write_block(
+    file: h5py.File,
+    model: Model,
+    arrays: Mapping[str, np.ndarray],
+    first: Sequence[int],
+    planes: int,
+) -> None:
+    """Fills an empty file with a block of a frame, which begins at `first` (z, y, x). Blocks that
+    lie beside each other are as large along y and x; each has a multiple of `planes` along z."""
+    file["first"] = first
+    for spec in array_specs(model):
+        data = arrays[spec.name][None]
+        write_array(file, spec.name, data, _compression(model), frames=True, dividing=planes)
+
+
+def write_frame_of_blocks(
+    file: h5py.File, model: Model, time_h: float, blocks: Sequence[Path]
+) -> None:
+    """Fills an empty file with the frame that lies in the files of `write_block`. Compressed chunks
+    are copied as they are."""
+    group = write_layout(file, model.lattice, [time_h])
+    states = [s.name for s in model.states]
+    for spec in array_specs(model):
+        target: h5py.Dataset | None = None
+        for path in blocks:
+            with h5py.File(path, "r", locking=False) as other:
+                source = dataset_in(other, spec.name)
+                if target is None:
+                    target = _like(group, spec.name, source, (1, *model.lattice.shape[::-1]))
+                _copy_chunks(source, target, (0, *dataset_in(other, "first")[()].tolist()), 1)
+        assert target is not None
+        describe_array(target, spec, states)
+
+
+def _compression(model: Model) -> str:
+    """VTK's own HDF5 lacks the lzf filter (seen with VTK 9.7): lzf is for checkpoints alone."""
+    return "none" if model.output.compression == "none" else "gzip"
 
 
 @dataclass(frozen=True)
@@ -202,17 +239,20 @@ def write_joined(
             with h5py.File(part.path, "r", locking=False) as other:
                 source = dataset_in(other, f"{CELL_DATA}/{spec.name}")
                 if target is None:
-                    target = _like(group, spec.name, source, len(times))
-                _copy_chunks(source, target, at, part.frames)
+                    shape = (len(times), *source.shape[1:])
+                    target = _like(group, spec.name, source, shape)
+                _copy_frames(source, target, at, part.frames)
             at += part.frames
         if target is not None:
             describe_array(target, spec, states)
 
 
-def _like(group: h5py.Group, name: str, source: h5py.Dataset, frames: int) -> h5py.Dataset:
+def _like(
+    group: h5py.Group, name: str, source: h5py.Dataset, shape: tuple[int, ...]
+) -> h5py.Dataset:
     return group.create_dataset(
         name,
-        shape=(frames, *source.shape[1:]),
+        shape=shape,
         dtype=source.dtype,
         chunks=source.chunks,
         compression=source.compression,
@@ -222,9 +262,25 @@ def _like(group: h5py.Group, name: str, source: h5py.Dataset, frames: int) -> h5
     )
 
 
-def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, at: int, frames: int) -> None:
+def _copy_frames(source: h5py.Dataset, target: h5py.Dataset, at: int, frames: int) -> None:
+    """Frames of a file that has its chunks where the target has them, or elsewhere, as in a run
+    that went on with another number of processes."""
+    if source.chunks == target.chunks:
+        _copy_chunks(source, target, (at, 0, 0, 0), frames)
+        return
+    assert target.chunks is not None
+    planes = target.chunks[1]
+    for frame in range(frames):
+        for z in range(0, source.shape[1], planes):
+            target[at + frame, z : z + planes] = source[frame, z : z + planes]
+
+
+def _copy_chunks(
+    source: h5py.Dataset, target: h5py.Dataset, at: Sequence[int], frames: int
+) -> None:
     for i in range(source.id.get_num_chunks()):
         offset = source.id.get_chunk_info(i).chunk_offset
         if offset[0] < frames:
             mask, data = source.id.read_direct_chunk(offset)
-            target.id.write_direct_chunk((offset[0] + at, *offset[1:]), data, mask)
+            place = tuple(a + b for a, b in zip(at, offset, strict=True))
+            target.id.write_direct_chunk(place, data, mask)

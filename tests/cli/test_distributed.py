@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lattice.cli.distributed import checked, launcher, place
 from lattice.io.checkpoint import list_checkpoints, newest_checkpoint
+from lattice.io.runread import RunFile
 from lattice.model import InputError
 from tests.cli.tiny import ROOT, command, environment, run_command, write_model
 
@@ -46,19 +48,39 @@ def together(count: int, *arguments: object) -> list[subprocess.CompletedProcess
     ]
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.full)])
-def test_processes_change_no_bit_and_hand_over_to_one_device(tmp_path, count):
+def assert_same_snapshots(one: Path, other: Path, common: tuple[float, ...]) -> None:
+    """At these hours."""
+    runs = RunFile.open(one), RunFile.open(other)
+    for hours in common:
+        expected, found = (run.snapshot(run.times.index(hours)) for run in runs)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("count", "blocks"),
+    [
+        (2, ("--devices", "1x2x1")),
+        pytest.param(2, (), marks=pytest.mark.full),
+        pytest.param(4, (), marks=pytest.mark.full),
+        pytest.param(4, ("--devices", "2x1x2"), marks=pytest.mark.full),
+        pytest.param(2, ("--devices", "2x2x2"), marks=pytest.mark.full),
+    ],
+)
+def test_processes_change_no_bit_and_hand_over_to_one_device(tmp_path, count, blocks):
     config = write_model(tmp_path, ("shape = [8, 8, 8]", "shape = [8, 8, 16]"))
     alone = run_command("run", config, "--out", tmp_path / "alone", "--seed", 5, "--quiet")
     assert alone.returncode == 0, alone.stderr
-    done = together(
-        count, "run", config, "--out", tmp_path / "shared", "--seed", 5, "--until", "6 h"
-    )
+    begun = ("run", config, "--out", tmp_path / "shared", "--seed", 5, "--until", "6 h", *blocks)
+    done = together(count, *begun)
     assert [d.returncode for d in done] == [0] * count, done[0].stderr
     assert [bool("digest" in d.stdout) for d in done] == [True] + [False] * (count - 1)
     shutil.copytree(tmp_path / "shared", tmp_path / "copy")
     on = run_command("resume", tmp_path / "copy", "--until", "10 h", "--quiet")
     assert on.returncode == 0, on.stderr
+    assert_same_snapshots(tmp_path / "alone", tmp_path / "shared", (0, 5))
+    assert_same_snapshots(tmp_path / "alone", tmp_path / "copy", (0, 5, 10))
     expected = newest_checkpoint(tmp_path / "alone").digest
     assert newest_checkpoint(tmp_path / "copy").digest == expected
     assert "digest      " + newest_checkpoint(tmp_path / "shared").digest in done[0].stdout

@@ -12,15 +12,16 @@ import numpy as np
 
 from lattice.cli.planning import mesh_on_any, sampled
 from lattice.engine.footprint import footprint, memory_on
+from lattice.engine.layout import layout_for
 from lattice.engine.plan import plan_of
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation, _compiled
 from lattice.model import load
 from lattice.run import bone_of
 
 
-def of_a_run(model, devices: int) -> int:
+def of_a_run(model, devices: str) -> int:
     """Bytes on one device: what is there before, less what is reused, and what a step adds."""
-    simulation = Simulation(model, 0, bone_of(model, 0), device_count=devices)
+    simulation = Simulation(model, 0, bone_of(model, 0), devices=devices)
     simulation._grow_capacity()
     plan = plan_of(model, simulation.region, simulation._capacity)
     due = np.zeros((LONGEST_CHUNK, len(model.interventions)), bool)
@@ -37,15 +38,17 @@ def main(path: str, *cases: str) -> None:
     for case in cases:
         shape, *known, devices = case.split(":")
         model = load(path, overrides=[f"lattice.shape=[{shape.replace('x', ', ')}]"])
-        active, count = sampled(model).active, int(devices)
+        active = sampled(model).active
         if known:
             first, second = (
-                footprint(model, active, mesh_on_any(int(n))) for n in known[0].split(",")
+                footprint(model, active, mesh_on_any(layout_for(model.lattice, n)))
+                for n in known[0].split(",")
             )
-            said = memory_on(count, (first, second))
+            said = memory_on(model.lattice, int(devices), (first, second))
         else:
-            said = footprint(model, active, mesh_on_any(count)).memory
-        print(json.dumps({"plan": said, "run": of_a_run(model, count)}), flush=True)
+            mesh = mesh_on_any(layout_for(model.lattice, devices))
+            said = footprint(model, active, mesh).memory
+        print(json.dumps({"plan": said, "run": of_a_run(model, devices)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from jax.sharding import AxisType, PartitionSpec
 
 from lattice.cli.planning import bytes_in, sampled, size
 from lattice.engine.declare import bytes_per_voxel
-from lattice.engine.footprint import Footprint, fewest_devices, received, sharings
+from lattice.engine.footprint import Footprint, fewest_devices, received
 from lattice.model import load
 from lattice.model.errors import InputError
+from lattice.model.setting import Lattice
 from tests.cli.tiny import ROOT, environment, run_command, write_model
 from tests.conftest import HEAD, TISSUE
 
@@ -36,7 +37,7 @@ def agree(path, *cases: str) -> None:
 
 
 def test_the_plan_is_what_the_compiler_says(tmp_path):
-    agree(write_model(tmp_path), "16x16x16:1", "12x20x32:4", "24x16x32:2,4:8")
+    agree(write_model(tmp_path), "16x16x16:1", "12x20x32:2x2x1", "24x16x32:2,4:8")
 
 
 @pytest.mark.full
@@ -46,22 +47,23 @@ def test_the_plan_of_a_whole_tissue_is_what_the_compiler_says(tmp_path):
     )
     path = tmp_path / "tissue.toml"
     path.write_text(head + TISSUE)
-    agree(path, "24x24x24:1", "24x20x32:2", "70x72x64:4", "24x24x64:2,4:8", "32x32x64:2,8:4")
+    agree(path, "24x24x24:1", "24x20x32:2", "24x20x32:2x2x2", "70x72x64:4", "24x24x64:2,4:8")
+    agree(path, "32x32x64:2,8:4")
     agree(ROOT / "benchmarks" / "whole_step.toml", "80x72x72:1", "64x64x64:2,8:4")
 
 
 def test_received_counts_what_travels_in_a_step():
-    mesh = jax.make_mesh((1,), ("slabs",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((1,), ("blocks",), axis_types=(AxisType.Auto,))
 
     def step(a):
         def twice(_, a):
-            return jax.lax.ppermute(a, "slabs", [(0, 0)])
+            return jax.lax.ppermute(a, "blocks", [(0, 0)])
 
         a = jax.lax.fori_loop(0, 3, twice, a)  # 3 times 10 floats
         b = jax.lax.cond(a[0] > 0, lambda a: twice(0, a), lambda a: a, a)  # 10 floats at most
-        return a + b + jnp.sum(jax.lax.all_gather(a, "slabs", tiled=True))  # nothing but its own
+        return a + b + jnp.sum(jax.lax.all_gather(a, "blocks", tiled=True))  # nothing but its own
 
-    spec = PartitionSpec("slabs")
+    spec = PartitionSpec("blocks")
     mapped = jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     traced = jax.jit(mapped).trace(jax.ShapeDtypeStruct((10,), jnp.float32))
     assert received(traced.jaxpr.jaxpr) == 4 * 10 * 4
@@ -69,17 +71,13 @@ def test_received_counts_what_travels_in_a_step():
 
 def test_fewest_devices_that_hold_a_lattice():
     def known(devices: int) -> Footprint:
-        return Footprint(devices, 24, 960 // devices, 40, 0)
+        """Ten bytes for each voxel of a slab and its halo, and 40 more."""
+        voxels = 96 // devices + (16 if devices > 1 else 0)
+        return Footprint((devices, 1, 1), voxels, 10 * voxels, 40, 0)
 
-    pair = (known(2), known(4))
-    assert sharings(24) == [1, 2, 3, 4, 6, 8, 12]
-    assert [fewest_devices(pair, limit) for limit in (1001.0, 999.0, 361.0, 121.0, 119.0)] == [
-        1,
-        2,
-        3,
-        12,
-        None,
-    ]
+    line, pair = Lattice((1, 4, 24), 10.0), (known(2), known(4))
+    found = [fewest_devices(line, pair, limit) for limit in (1001.0, 999.0, 681.0, 439.0, 279.0)]
+    assert found == [1, 2, 2, 6, None]
 
 
 def test_sizes_of_memory():
@@ -106,11 +104,14 @@ def test_check_prints_the_plan_and_refuses_what_cannot_be_shared(tmp_path):
     shape = ("--shape", "8x8x16")
     said = run_command("check", config, *shape, "--devices", 4, "--device-memory", "1 kB")
     assert said.returncode == 0, said.stderr
-    for word in ("8 x 8 x 16 voxels on 4 device(s)", "received by each", "time per step", "before"):
+    blocks = "blocks             2 along z, 1 along y, 2 along x"
+    voxels = "8 x 8 x 16 voxels on 4 device(s)"
+    for word in (voxels, blocks, "received by each", "time per step", "before"):
         assert word in said.stdout
     assert "devices needed     more devices than its planes" in said.stdout
     for wrong, word in (
-        (("--devices", 3), "16 planes along z cannot be shared evenly by 3 devices"),
+        (("--devices", 3), "cannot be shared evenly by 3 devices"),
+        (("--devices", "3x1x1"), "16 planes along z cannot be shared evenly by 3 blocks"),
         (("--devices", 0), "write a whole number"),
         (("--device-memory", "much"), "80 GB"),
     ):

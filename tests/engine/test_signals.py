@@ -8,17 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
 
 from lattice.engine.declare import MATRIX_ONE
-from lattice.engine.devices import AXIS, mesh_of, region_of
+from lattice.engine.devices import mesh_of, region_of
 from lattice.engine.flux import hop_hazard, response, shares
 from lattice.engine.initial import count_bone_faces
 from lattice.engine.numbers import numbers_of
 from lattice.engine.region import Region, touching
 from lattice.engine.signals import Surroundings
 from lattice.engine.simulation import Simulation
-from lattice.kernels.halo import Slabs
+from lattice.kernels.halo import Blocks
 from lattice.model.errors import InputError
 from lattice.model.structure import Response, Signal
 from tests.conftest import small_model
@@ -53,37 +52,50 @@ def test_face_neighbours(shape, periodic):
                 assert flat[face, number] == np.ravel_multi_index(expected, shape)
 
 
-@pytest.mark.parametrize("along_z", [False, True])
-def test_slabs_see_the_same_neighbours_and_global_indices(along_z):
-    shape, periodic, count = (8, 3, 5), (along_z, False, True), 4
+@pytest.mark.parametrize("counts", [(4, 1, 1), (1, 2, 1), (1, 1, 3), (2, 2, 3)])
+@pytest.mark.parametrize("periodic", [(False, False, True), (True, True, False)])
+def test_blocks_see_the_same_neighbours_and_global_indices(periodic, counts):
+    shape, names = (8, 6, 9), ("z", "y", "x")
     values = np.random.default_rng(0).integers(1, 1000, shape).astype(np.int32)
-    region = Region(shape, periodic, Slabs("slabs", count))
-    # Under vmap every slab must get its halo from somewhere: here always around the end, which a
+    region = Region(shape, periodic, Blocks(names, counts))
+    # Under vmap every block must get its halo from somewhere: here always around the end, which a
     # lattice that is not periodic must not see.
-    ring = Region(shape, (True, *periodic[1:]), Slabs("slabs", count))
+    ring = Region(shape, (True,) * 3, Blocks(names, counts))
 
-    def slab(part):
+    def block(part):
         padded = ring.pad(part).reshape(-1)
-        plane = shape[1] * shape[2]
-        index = jnp.arange(region.halo * plane, (region.halo + region.planes) * plane)
-        index = index.astype(jnp.int32)
-        beside, exists = touching(index, region)
         every = jnp.arange(region.size, dtype=jnp.int32)
+        index = region.strip(every.reshape(region.padded)).reshape(-1)
+        beside, exists = touching(index, region)
         return (
-            jnp.where(exists, padded[beside], 0),
-            region.global_index(index),
-            region.owned(every),
-            region.strip(ring.pad(part)),
+            jnp.where(exists, padded[beside], 0).reshape(6, *region.block),
+            region.global_index(index).reshape(region.block),
+            region.own_index().reshape(region.block),
+            region.owned(every).reshape(region.padded),
+            ring.strip(ring.pad(part)),
         )
 
-    found = jax.jit(jax.vmap(slab, axis_name="slabs"))(jnp.asarray(values.reshape(count, 2, 3, 5)))
-    seen = np.moveaxis(np.asarray(found[0]), 1, 0).reshape(6, *shape)
+    z, y, x = region.block
+    parts = values.reshape(counts[0], z, counts[1], y, counts[2], x).transpose(0, 2, 4, 1, 3, 5)
+    for name in reversed(names):
+        block = jax.vmap(block, axis_name=name)
+    seen, numbers, own, owned, back = (np.asarray(a) for a in jax.jit(block)(jnp.asarray(parts)))
+
+    def joined(blocks):
+        """The lattice from its blocks."""
+        return np.moveaxis(blocks, (-3, -2, -1), (1, 3, 5)).reshape(shape)
+
+    faces = [joined(seen[:, :, :, face]) for face in range(6)]
     for place in np.ndindex(shape):
         for face, expected in enumerate(neighbours_by_hand(place, shape, periodic)):
-            assert seen[(face, *place)] == (0 if expected is None else values[expected])
-    np.testing.assert_array_equal(np.asarray(found[1]).ravel(), np.arange(values.size))
-    assert np.asarray(found[2]).sum() == values.size
-    np.testing.assert_array_equal(np.asarray(found[3]).reshape(shape), values)
+            assert faces[face][place] == (0 if expected is None else values[expected])
+    every = np.arange(values.size).reshape(shape)
+    np.testing.assert_array_equal(joined(numbers), every)
+    np.testing.assert_array_equal(joined(own), every)
+    np.testing.assert_array_equal(joined(back), values)
+    assert owned.sum() == values.size
+    inner = tuple(slice(h, h + n) for h, n in zip(region.halo, region.block, strict=True))
+    assert owned[(..., *inner)].all()
 
 
 @pytest.mark.parametrize("periodic", [(False,) * 3, (True,) * 3])
@@ -286,21 +298,13 @@ after = "{float(amount) * steps!r} {unit}"
     assert int(simulation.state["since"][0, 0, 0]) == steps
 
 
-def test_devices_that_do_not_fit_are_refused():
+def test_more_devices_than_there_are_are_refused():
     available = jax.device_count()
     with pytest.raises(InputError, match=f"{available + 1}.*this machine has {available}"):
-        mesh_of(available + 1)
-    with pytest.raises(InputError, match="ask for 1 to"):
-        mesh_of(0)
-    assert mesh_of(1) is None
-
-
-@pytest.mark.parametrize(("planes", "count"), [(8, 3), (4, 4), (2, 2)])
-def test_planes_that_do_not_divide_are_refused(planes, count):
-    model = small_model('[[state]]\nname = "a"', shape=(4, 4, planes))
-    mesh = Mesh(np.array(jax.devices()[:1] * count), (AXIS,))
-    with pytest.raises(InputError, match=f"{planes} planes along z.*{count} devices"):
-        region_of(model, mesh)
+        mesh_of((available + 1, 1, 1))
+    with pytest.raises(InputError, match=f"1x{available + 1}x1: this machine has {available}"):
+        mesh_of((1, available + 1, 1))
+    assert mesh_of((1, 1, 1)) is None
 
 
 def test_bone_of_another_shape_is_refused():

@@ -1,10 +1,11 @@
 """A small model and states of it, for the tests of files."""
 
 from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 
-from lattice.engine.declare import MATRIX_ONE
+from lattice.engine.declare import MATRIX_ONE, declare
 from lattice.model.setting import Geometry, Lattice, Output, Solver, Time
 from lattice.model.structure import Cytokine, Matrix, Model, Parameter, State
 
@@ -66,4 +67,26 @@ def frame(seed: int) -> dict[str, np.ndarray]:
 
 
 def ledger() -> dict[str, np.ndarray]:
-    return {"events": np.arange(4, dtype=np.uint32).reshape(2, 2)}
+    return {
+        "events": np.arange(4, dtype=np.uint32).reshape(2, 2),
+        "matrix_flux": np.arange(4 * SHAPE[0], dtype=np.uint32).reshape(SHAPE[0], 2, 2),
+    }
+
+
+DIMS = {spec.name: spec.dims for spec in declare(model())}
+
+Cuts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Where blocks begin and end along z, y and x."""
+
+
+def blocks(cuts: Cuts) -> list[dict[str, slice]]:
+    """The voxels of each block along each axis."""
+    along = [[slice(*ends) for ends in pairwise(places)] for places in cuts]
+    return [dict(zip(("z", "y", "x"), block, strict=True)) for block in product(*along)]
+
+
+def own(arrays: dict[str, np.ndarray], block: dict[str, slice]) -> dict[str, np.ndarray]:
+    def part(dims: tuple[str, ...]) -> tuple[slice, ...]:
+        return tuple(block.get(axis, slice(None)) for axis in dims)
+
+    return {name: np.asarray(a[part(DIMS.get(name, ()))]) for name, a in arrays.items()}

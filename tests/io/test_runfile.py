@@ -13,10 +13,12 @@ import pytest
 
 from lattice.io.lock import RunLock
 from lattice.io.provenance import collect
-from lattice.io.runfile import RunWriter
+from lattice.io.runfile import RunWriter, write_block
 from lattice.io.runread import RunFile
+from lattice.io.shards import Share, await_files
 from lattice.model.errors import DamagedFileError, InputError
 from tests.io import samples
+from tests.io.samples import Cuts, blocks, own
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +103,47 @@ def test_a_finished_run_file_stands_alone(tmp_path):
     moved = tmp_path / "elsewhere.h5"
     (tmp_path / "run" / "run.h5").rename(moved)
     assert_holds(moved, [0, 1])
+
+
+def add_blocks(run: RunWriter, moment: int, cuts: Cuts, planes: int) -> None:
+    """A row, and a snapshot of which several processes write their blocks."""
+    run.add_row(float(moment), row(moment))
+    pieces = blocks(cuts)
+    shares = [
+        Share(i, len(pieces), tuple(block[axis].start for axis in "zyx"), samples.SHAPE, 1)
+        for i, block in enumerate(pieces)
+    ]
+    for share, block in zip(shares, pieces, strict=True):
+        state = own(samples.state(moment), block)
+        write_block(run.folder, share, moment, run.model, state, planes)
+    run.add_blocks(float(moment), await_files(run.folder / "snapshots", shares[0], moment))
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_blocks_of_several_processes_make_the_same_snapshots(tmp_path, compression):
+    """Also in a run that goes on with other blocks: uneven ones along z, then whole lattices."""
+    with create(tmp_path, compression=compression) as run:
+        add_blocks(run, 0, ((0, 4, 8), (0, 5, 10), (0, 4, 8, 12)), 4)
+        add_blocks(run, 1, ((0, 2, 8), (0, 10), (0, 12)), 2)
+        add(run, 2)
+        run.flush()
+        assert sorted(p.name for p in (tmp_path / "snapshots").iterdir()) == [
+            f"{i:09d}.h5" for i in (1, 2, 3)
+        ]
+        assert_holds(tmp_path, [0, 1, 2])
+        run.finish()
+    assert_holds(tmp_path, [0, 1, 2])
+
+
+def test_blocks_that_nobody_has_added_go_when_the_run_goes_on(tmp_path):
+    with create(tmp_path) as run:
+        add(run, 0)
+        run.flush()
+        share = Share(1, 2, (4, 0, 0), samples.SHAPE, 1)
+        state = own(samples.state(1), {"z": slice(4, 8)})
+        write_block(tmp_path, share, 4, run.model, state, 4)
+    with resume(tmp_path, 0.0):
+        assert [p.name for p in (tmp_path / "snapshots").iterdir()] == ["000000001.h5"]
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,37 +23,34 @@ from lattice.io.files import StorageError
 from lattice.io.shards import Share
 from lattice.model.errors import DamagedFileError
 from tests.io import samples
+from tests.io.samples import Cuts, blocks, own
 
-PLANES = samples.SHAPE[0]
-LARGE = {"cells", "since", "bone", "cytokines", "osteoid", "mineral", "matrix_flux"}
-
-
-def own(arrays: dict[str, np.ndarray], planes: slice) -> dict[str, np.ndarray]:
-    return {name: a[planes] if name in LARGE else a for name, a in arrays.items()}
+ALONG_Z: Cuts = ((0, 2, 8), (0, 10), (0, 12))
 
 
-def write_one(folder: Path, step: int, cuts: list[int], i: int, attempt: int, keep: int) -> Path:
-    planes = slice(cuts[i], cuts[i + 1])
+def write_one(folder: Path, step: int, cuts: Cuts, i: int, attempt: int, keep: int) -> Path:
+    block, count = blocks(cuts)[i], len(blocks(cuts))
+    first = tuple(block[axis].start for axis in ("z", "y", "x"))
     return write_checkpoint(
         folder,
-        state=own(samples.state(step), planes),
-        ledger=own(samples.ledger(), planes),
+        state=own(samples.state(step), block),
+        ledger=own(samples.ledger(), block),
         model=samples.model(),
         seed=3,
         step=step,
         time_h=0.1 * step,
-        provenance={"host": "here", "device_count": len(cuts) - 1},
+        provenance={"host": "here", "device_count": count},
         keep=keep,
-        share=Share(i, len(cuts) - 1, cuts[i], PLANES, attempt),
+        share=Share(i, count, first, samples.SHAPE, attempt),
     )
 
 
-def write(folder: Path, step: int, cuts=(0, 2, 8), attempt: int = 10, keep: int = 3) -> Path:
+def write(folder: Path, step: int, cuts: Cuts = ALONG_Z, attempt: int = 10, keep: int = 3) -> Path:
     """A checkpoint by several writers at once, the first of which waits for the others."""
     with ThreadPoolExecutor() as pool:
         jobs = [
-            pool.submit(write_one, folder, step, list(cuts), i, attempt, keep)
-            for i in range(len(cuts) - 1)
+            pool.submit(write_one, folder, step, cuts, i, attempt, keep)
+            for i in range(len(blocks(cuts)))
         ]
         return jobs[0].result()
 
@@ -61,7 +59,16 @@ def parts(folder: Path) -> list[str]:
     return sorted(p.name for p in (folder / "checkpoints").glob("step-*.part-*"))
 
 
-@pytest.mark.parametrize("cuts", [(0, 8), (0, 4, 8), (0, 2, 4, 6, 8), (0, 2, 8)])
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        ((0, 8), (0, 10), (0, 12)),
+        ((0, 2, 4, 6, 8), (0, 10), (0, 12)),
+        ALONG_Z,
+        ((0, 8), (0, 5, 10), (0, 12)),
+        ((0, 4, 8), (0, 5, 10), (0, 3, 12)),
+    ],
+)
 def test_parts_come_back_as_one_checkpoint(tmp_path, cuts):
     path = write(tmp_path, 7, cuts)
     found = read_checkpoint(path)
@@ -84,7 +91,19 @@ def test_a_stored_array_is_read_by_parts(tmp_path):
     cells = found.state["cells"]
     assert cells.shape == samples.SHAPE
     np.testing.assert_array_equal(cells[3:5], samples.state(7)["cells"][3:5])
+    block = (slice(1, 5), slice(0, 10), slice(6, 9))
+    np.testing.assert_array_equal(cells[block], samples.state(7)["cells"][block])
     assert found.state["step"][()] == 7
+
+
+def test_parts_of_a_program_that_divided_z_alone_stay_readable(tmp_path):
+    with zipfile.ZipFile(Path(__file__).with_name("data") / "parts_along_z.zip") as stored:
+        stored.extractall(tmp_path)
+    found = newest_checkpoint(tmp_path)
+    assert (found.step, found.digest) == (7, digest(samples.state(7)))
+    kept = newest_checkpoint(tmp_path, stored=True)
+    part = (slice(1, 6), slice(None), slice(2, 4))
+    np.testing.assert_array_equal(kept.state["osteoid"][part], samples.state(7)["osteoid"][part])
 
 
 def truncated(path: Path) -> None:
@@ -170,7 +189,7 @@ def test_old_checkpoints_go_with_their_parts(tmp_path):
 def test_a_part_that_never_comes_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "PATIENCE", 0.1)
     with pytest.raises(StorageError, match=r"part-1-of-2\.a\.h5 was not written"):
-        write_one(tmp_path, 7, [0, 4, 8], 0, 10, 3)
+        write_one(tmp_path, 7, ALONG_Z, 0, 10, 3)
     assert list_checkpoints(tmp_path) == []
 
 

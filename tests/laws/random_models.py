@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-SHAPE = (6, 4, 8)  # x, y, z; four devices share eight planes
+SHAPE = (6, 4, 8)  # x, y, z; four devices or fewer share it, by any axis
 
 # Each number is written in two ways that mean the same.
 RATES = [("0.5 /h", "12 /day"), ("0.01 /min", "0.6 /h"), ("1.25 /h", "30 /day")]

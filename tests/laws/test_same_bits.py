@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -11,20 +10,15 @@ import pytest
 
 from lattice.engine.simulation import Simulation
 from lattice.io.checkpoint import digest
+from tests.cli.tiny import ROOT, environment
 from tests.conftest import TISSUE, slab_of_bone, small_model
 
 STEPS = 30
 
-PROGRAM = """
-import sys
-from lattice.engine.simulation import Simulation
-from lattice.io.checkpoint import digest
-from tests.conftest import TISSUE, slab_of_bone, small_model
-model = small_model(TISSUE, shape=(12, 10, 16), boundary=["no-flux", "periodic", sys.argv[2]])
-simulation = Simulation(model, 5, slab_of_bone(model, 5), device_count=int(sys.argv[1]))
-row = simulation.advance(30, 10)[-1]
-print("digest", digest(simulation.host_state()), [row[n] for n in sorted(row)])
-"""
+
+def full(*case: object):
+    """A case for the full tests alone."""
+    return pytest.param(*case, marks=pytest.mark.full)
 
 
 @pytest.fixture(scope="module")
@@ -105,24 +99,43 @@ def test_capacity_of_lists_changes_nothing(model, straight, capacity):
     same(simulation, straight)
 
 
-def on_devices(count: int, along_z: str) -> str:
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+def in_layouts(model: str, shape: str, ends: str, *layouts: str) -> list[str]:
+    """What a model of `layouts.py` gives in each layout, in one process with eight devices."""
+    command = [sys.executable, "-m", "tests.laws.layouts", model, shape, ends, *layouts]
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(count), along_z],
+        command,
+        cwd=ROOT,
+        env={**environment(), **flags},
         capture_output=True,
         text=True,
-        env={**environment, "PYTHONPATH": root},
-        cwd=root,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    found = done.stdout.splitlines()
+    assert len(found) == len(layouts)
+    assert found[0].startswith("digest")
+    return found
 
 
-@pytest.mark.parametrize(("along_z", "counts"), [("no-flux", (2, 4)), ("periodic", (4,))])
-def test_device_count_changes_nothing(along_z, counts):
-    alone = on_devices(1, along_z)
-    assert alone.startswith("digest")
-    for count in counts:
-        assert on_devices(count, along_z) == alone
+ALL_CLOSED = "no-flux,no-flux,no-flux"
+ALL_WRAP = "periodic,periodic,periodic"
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "ends", "layouts"),
+    [
+        # A number lets the program choose; blocks are named along z, y, x, shape and ends along x,
+        # y, z. Five lines and nine lines a block are odd.
+        ("bone", "12x10x16", "no-flux,periodic,periodic", ("1", "2x2x2")),
+        ("prey", "12x18x10", "periodic,no-flux,no-flux", ("1", "1x2x1", "4")),
+        full("bone", "12x18x10", ALL_CLOSED, ("1", "2x2x2", "1x1x4", "1x2x1", "5x1x1", "4")),
+        full("bone", "16x12x32", ALL_WRAP, ("1", "8x1x1", "4x2x1", "2x2x2", "1x1x8", "1x6x1")),
+        full("prey", "12x18x10", ALL_WRAP, ("1", "1x2x1", "2x2x2", "1x1x4", "5x1x1", "1x1x6")),
+        full("prey", "8x16x16", ALL_CLOSED, ("1", "8x1x1", "4x2x1", "2x2x2", "1x1x4", "1x8x1")),
+        full("exact", "12x18x10", "no-flux,periodic,no-flux", ("1", "2x3x1", "2x2x2", "1x1x6")),
+    ],
+)
+def test_no_layout_changes_a_bit(model, shape, ends, layouts):
+    alone, *others = in_layouts(model, shape, ends, *layouts)
+    assert others == [alone] * len(others)
