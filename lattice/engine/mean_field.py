@@ -13,7 +13,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from lattice.engine import fields, interventions
@@ -332,6 +331,7 @@ def stage_shares(model: Model, code: int, oldest, numbers: Numbers):
     return list(zip(stages, [*shares, 1 - sum(shares)], strict=True))
 
 
-def counts(state: State) -> Float[np.ndarray, "C"]:
-    """Expected number of cells of each state."""
-    return np.asarray(jnp.sum(state["x"], axis=(1, 2, 3)))
+def counts(state: State) -> Float[Array, "C"]:
+    """Expected number of cells of each state. Summed axis by axis: one long sum in float32 loses a
+    digit."""
+    return jnp.sum(jnp.sum(jnp.sum(state["x"], axis=3), axis=2), axis=1)

@@ -116,7 +116,7 @@ def path_derivatives(
         state = mean_field.initial_mean(model, region, numbers, words, bone, realise, tally)
 
         def measure(state):
-            counts = jnp.sum(state["x"], axis=(1, 2, 3))
+            counts = mean_field.counts(state)
             return read_state(model, observables, state, counts), state["tally"]
 
         found = mean_field.scan_steps(plan, numbers, state, jnp.asarray(due), measure, realise)[1]

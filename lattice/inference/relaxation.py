@@ -111,7 +111,7 @@ class Relaxation:
         state = mean_field.initial_mean(model, region, numbers, words, bone)
 
         def measure(state: mean_field.State) -> Float[Array, "O"]:
-            counts = self._without_stages(jnp.sum(state["x"], axis=(1, 2, 3)))
+            counts = self._without_stages(mean_field.counts(state))
             return read_state(self.model, self.observables, state, counts)
 
         kept = bytes_of(state), mean_field.kept_in_step(plan, state)
