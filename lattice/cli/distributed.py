@@ -8,9 +8,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lattice.engine.layout import Devices, wanted
 from lattice.model.errors import InputError
+
+if TYPE_CHECKING:  # `--help` reads this file, and is instant without the engine
+    from lattice.engine.layout import Devices
 
 LAUNCHERS = {
     "Slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST"),
@@ -51,6 +54,8 @@ def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
 def own_devices(options: argparse.Namespace) -> int:
     """How many devices this process has to bring: of blocks that are named, its share. Raises
     InputError."""
+    from lattice.engine.layout import wanted
+
     found = wanted(options.devices)
     if isinstance(found, int):
         return found
@@ -81,6 +86,8 @@ def join(options: argparse.Namespace, folder: Path | None) -> Devices:
     if folder is None:
         raise InputError("--distributed needs a folder that all processes know; write --out DIR")
     import jax
+
+    from lattice.engine.layout import wanted
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:

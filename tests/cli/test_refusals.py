@@ -92,8 +92,9 @@ def test_more_devices_than_fit_are_refused(tmp_path):
     path = write_model(tmp_path)
     done = run_command("run", path, "--out", tmp_path / "run", "--devices", 3)
     assert done.returncode == 2
-    assert "8 planes along z" in done.stderr
-    assert "3 devices" in done.stderr
+    assert "8 x 8 x 8 voxels" in done.stderr
+    assert "by 3 devices" in done.stderr
+    assert "2 or 4 can share it" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -148,7 +148,7 @@ def test_A5_the_relaxation_points_where_the_simulator_does(size):
     assert np.all(a * b > 0)
 
 
-@sizes(Size(8, 40, 60), Size(8, 100, 200))
+@sizes(Size(6, 30, 60), Size(8, 100, 200))
 def test_A6_runs_of_common_random_numbers(size):
     """No step, no difference; little variance is left; and half the step gives the same."""
     model, name = culture(size), "rule.differentiate.rate"
