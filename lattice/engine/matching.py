@@ -72,6 +72,8 @@ class Matching:
     def _partner(self, code: int, values):
         (axis, parity), periodic = divmod(code, 2), self.region.periodic
         place, extent = values.ndim - 3 + axis, self.region.shape[axis]
+        if extent == 1:
+            return jnp.zeros_like(values)
         paired = (extent - parity) // 2 * 2
         inner = lax.slice_in_dim(values, parity, parity + paired, axis=place)
         # Exchanged by reversing pairs: masks would be kept for the way back.
@@ -79,9 +81,8 @@ class Matching:
         pairs = inner.reshape(*shape[:place], paired // 2, 2, *shape[place + 1 :])
         inner = lax.rev(pairs, (place + 1,)).reshape(shape)
         if parity and periodic[axis]:
-            ends = (lax.slice_in_dim(values, at, at + 1, axis=place) for at in (extent - 1, 0))
-            first, last = ends
-            return jnp.concatenate([first, inner, last], axis=place)
+            last, first = (lax.slice_in_dim(values, k, k + 1, axis=place) for k in (extent - 1, 0))
+            return jnp.concatenate([last, inner, first], axis=place)
         padding = [(0, 0, 0)] * values.ndim
         padding[place] = (parity, extent - parity - paired, 0)
         return lax.pad(inner, jnp.zeros((), values.dtype), padding)
