@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from lattice.kernels import conjugate_gradient, multigrid, time_scheme
@@ -33,6 +34,9 @@ from lattice.kernels.multigrid_levels import Hierarchy
 from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 from lattice.kernels.time_scheme import Poles, mean_decay
+
+SOLUTION = "solution of a field solve"
+"""Its name for policies of `jax.checkpoint`."""
 
 FEW_ITERATIONS = 4
 """Up to so many iterations are written out one by one, which is faster to run."""
@@ -156,7 +160,8 @@ class Step:
                 chosen = conjugate_gradient.solve_in_loop
             return chosen(apply, precondition, r, iterations, fine.true, fine.grid, look)
 
-        return lax.custom_linear_solve(fine.apply, r, solver, symmetric=True, has_aux=True)
+        x, left = lax.custom_linear_solve(fine.apply, r, solver, symmetric=True, has_aux=True)
+        return checkpoint_name(x, SOLUTION), left
 
     def solve_near(self, r: Float[Array, "Z Y XS"], iterations: int) -> Float[Array, "Z Y XS"]:
         """As `solve`, for an `r` that a solve has smoothed already: x is close to it, and only the

@@ -15,7 +15,13 @@ from lattice.engine.lists import in_batches, in_states
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region, over_devices
 from lattice.engine.signals import SiteView, Surroundings, is_global
-from lattice.kernels import diffusion_exact, diffusion_implicit, mass_action, multigrid_levels
+from lattice.kernels import (
+    diffusion_exact,
+    diffusion_implicit,
+    mass_action,
+    multigrid_levels,
+    time_scheme,
+)
 from lattice.kernels.ordered_sum import sum_lattice
 from lattice.model.structure import Model
 
@@ -209,6 +215,12 @@ class FieldMethod:
     scheme: str
     iterations: int | None
     dt: float  # hours of one solve
+
+    @property
+    def solves(self) -> int:
+        """Systems of equations in one solve; the exact path has none."""
+        method = time_scheme.scheme_of(self.scheme)
+        return 0 if self.exact else method.substeps * len(method.iterations)
 
 
 def prepare(

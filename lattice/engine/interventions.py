@@ -71,7 +71,7 @@ def scaled_numbers(model: Model, numbers: Numbers, due: Bool[Array, "I"]) -> Num
         for name, factor in intervention.scales:
             names.append(name)
             factors.append(jnp.where(due[column], numbers[factor], 1))
-    return numbers.scaled(names, jnp.stack(factors)) if names else numbers
+    return numbers.scaled(names, factors)
 
 
 def kill(

@@ -9,18 +9,17 @@ bone when its mean matrix is full.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from lattice.engine import fields, interventions
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
 from lattice.engine.initial import count_bone_faces, initial_block, places_of
+from lattice.engine.matching import rows_of
 from lattice.engine.mean_fluxes import (
     FULL,
     Realise,
@@ -37,11 +36,15 @@ from lattice.engine.mean_view import MeanView
 from lattice.engine.numbers import Numbers
 from lattice.engine.plan import Plan, matching_orders
 from lattice.engine.region import Region
+from lattice.kernels.diffusion_implicit import SOLUTION
 from lattice.kernels.fusion import fused
 from lattice.kernels.random_bits import stream_key, voxel_bits, voxel_uniform
 from lattice.model.errors import InputError
 from lattice.model.stages import clock_of, stage_codes
 from lattice.model.structure import Model
+
+SOLUTIONS = jax.checkpoint_policies.save_only_these_names(SOLUTION)
+"""The way back makes anew all that a field solve needs and gives, but the solution itself."""
 
 
 def require_no_ages(model: Model) -> None:
@@ -73,51 +76,38 @@ def advance(
     return scan_steps(plan, numbers, state, due, lambda _: (), realise)[0]
 
 
-def course(
-    steps: Callable[[State, Array], tuple[State, Array]],
-    state: State,
-    due: Bool[Array, "L I"],
-    measure: Callable[[State], Float[Array, "O"]],
-) -> Float[Array, "N O"]:
-    """What `measure` gives at the start and after each step (of which there are L or a few more);
-    `steps` does as many as its second argument has rows, and gives what `measure` does after each.
-
-    Two nested scans, each checkpointed: a reverse pass keeps the states at the beginnings of some
-    sqrt(L) blocks, and those within one block (Griewank 1992, in its two-level form)."""
-    count = due.shape[0]
-    length = block_length(count)
-    blocks = -(-count // length)
-    # Steps beyond the end fill the last block; nobody reads their rows.
-    due = jnp.pad(due, ((0, blocks * length - count), (0, 0))).reshape(blocks, length, due.shape[1])
-
-    @jax.checkpoint
-    def block(state, due):
-        return steps(state, due)
-
-    rows = jax.lax.scan(block, state, due)[1]
-    return jnp.concatenate([measure(state)[None], rows.reshape(blocks * length, -1)])
-
-
-def block_length(steps: int) -> int:
-    """Steps in a block: near the square root of their number, with little left over."""
-    near = max(1, round(steps**0.5))
-    lengths = range(max(1, (3 * near) // 4), near + near // 3 + 1)
-    return min(lengths, key=lambda n: (-steps % n + 2 * abs(n - near), n))
-
-
 def scan_steps(plan: Plan, numbers: Numbers, state: State, due, measure, realise: Realise = mean):
     """The state after some steps, and what `measure` gives after each of them."""
-    with fused():
-        model = plan.model
-        prepared = fields.prepare(model, plan.region, plan.method, numbers, state.get("bone"))
+    step = stepping(plan, numbers, state, realise)
 
-        @jax.checkpoint
-        def body(state, due):
-            after = one_step(plan, numbers, state, prepared, due, realise)
-            after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
-            return after, measure(after)
+    @jax.checkpoint
+    def body(state, due):
+        after = step(state, due)
+        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
+        return after, measure(after)
 
-        return jax.lax.scan(body, state, due)
+    return jax.lax.scan(body, state, due)
+
+
+def stepping(plan: Plan, numbers: Numbers, state: State, realise: Realise = mean):
+    """``(state, due) -> state``, one step after `state` or any that comes of it. Its parts keep for
+    a way back what they read, and what field solves find; `kept_in_step` tells how much."""
+    prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
+
+    def step(state: State, due: Bool[Array, "I"]) -> State:
+        with fused():
+            return one_step(plan, numbers, state, prepared, due, realise)
+
+    return step
+
+
+def kept_in_step(plan: Plan, state: State) -> int:
+    """Bytes that a step keeps for a way back: its state, that of the cells at the beginning of
+    every further part and sub-step, and the fields that its solves find."""
+    size = {name: int(a.size) * a.dtype.itemsize for name, a in state.items()}
+    substeps = plan.contacts * matching_orders(plan.region.shape).shape[1] * bool(plan.table.pair)
+    fields_kept = size.get("cytokines", 0) * plan.field_repeats * (1 + plan.method.solves)
+    return sum(size.values()) + (substeps + 2) * size["x"] + fields_kept
 
 
 def one_step(
@@ -132,14 +122,16 @@ def one_step(
     state = _kill(plan, numbers, state, due, realise)
     around = surroundings(plan, state)
     if local_cytokines(model) or systemic_cytokines(model):
-        state = _field_part(plan, scaled, state, around, prepared, due)
+        solved = jax.checkpoint(partial(_field_part, plan), policy=SOLUTIONS)
+        state = solved(scaled, state, around, prepared, due)
         around = surroundings(plan, state)
     if plan.table.pair and matching_orders(region.shape).shape[1]:
         state = _contacts(plan, scaled, state, around, realise)
     if plan.table.site:
-        state = site_substep(plan, scaled, state, around, realise)
+        changed = jax.checkpoint(partial(site_substep, plan, realise=realise))
+        state = changed(scaled, state, around)
     if "mineral" in state:
-        state = matrix_part(plan, scaled, state, around)
+        state = jax.checkpoint(partial(matrix_part, plan))(scaled, state, around)
     state["step"] = state["step"] + 1
     return state
 
@@ -156,7 +148,7 @@ def _contacts(plan: Plan, numbers: Numbers, state: State, around, realise: Reali
         draw = voxel_bits(key, jnp.zeros((), jnp.uint32), state["step"], k // matchings)[0]
         code = orders[draw % orders.shape[0], k % matchings]
         now = {**moving, **{name: state[name] for name in kept}}
-        after = contact_substep(plan, numbers, now, around, (code // 2, code % 2, k), realise)
+        after = contact_substep(plan, numbers, now, around, (code, k), realise)
         return {name: after[name] for name in moving}, None
 
     moving = jax.lax.scan(body, moving, jnp.arange(plan.contacts * matchings))[0]
@@ -164,21 +156,18 @@ def _contacts(plan: Plan, numbers: Numbers, state: State, around, realise: Reali
 
 
 def surroundings(plan: Plan, state: State) -> dict[str, Array]:
-    region = plan.region
     around = {"step": state["step"]}
     if "mineral" in state:
-        around["matrix"] = (state["mineral"] + jnp.sum(state["osteoid"], axis=1)).reshape(-1)
+        around["matrix"] = state["mineral"] + jnp.sum(state["osteoid"], axis=1)
     if "bone" in state:
-        solid = state["bone"]
-        around["bone"] = solid.reshape(-1)
+        around["bone"] = solid = state["bone"]
         if "matrix" in around:
             # A voxel that turns to bone in this step is surface to the cell that moves out of it.
-            solid = jnp.where(around["matrix"].reshape(region.shape) >= FULL, jnp.uint8(1), solid)
-        around["faces"] = count_bone_faces(region, solid).reshape(-1)
-    if "cytokines" in state:
-        around["cytokines"] = state["cytokines"].reshape(region.size, -1)
-    if "systemic" in state:
-        around["systemic"] = state["systemic"]
+            solid = jnp.where(around["matrix"] >= FULL, jnp.uint8(1), solid)
+        around["faces"] = count_bone_faces(plan.region, solid)
+    for name in ("cytokines", "systemic"):
+        if name in state:
+            around[name] = state[name]
     return around
 
 
@@ -196,9 +185,10 @@ def _kill(plan: Plan, numbers: Numbers, state: State, due, realise: Realise) -> 
 
         def uniform(index=index, name=intervention.name):
             key = stream_key(seed, f"intervention.{name}")
-            return voxel_uniform(key, index, step, 0)
+            return voxel_uniform(key, index, step, 0).reshape(region.shape)
 
-        fluxes = jnp.stack([state["x"][:, code] * share for code in killed])
+        x = rows_of(state["x"])
+        fluxes = [x[code] * share for code in killed]
         state = apply(state, fluxes, uniform, partial(along, matrix=matrix), realise)
     return state
 
@@ -215,8 +205,7 @@ def _field_part(plan, numbers, state, around, prepared, due):
 def _solve(plan, numbers, state, around, prepared, due):
     model, region = plan.model, plan.region
     state = dict(state)
-    every = jnp.arange(region.size, dtype=jnp.int32)
-    view = MeanView(model, region, state["x"], around, every)
+    view = MeanView(model, region, rows_of(state["x"]), around)
     exchange = _exchanges(plan, view, numbers, state, due)
     if local_cytokines(model):
         state["cytokines"], *_ = fields.solve(
@@ -238,36 +227,32 @@ def _solve(plan, numbers, state, around, prepared, due):
 
 def _exchanges(plan, view: MeanView, numbers, state, due) -> fields.Exchanges:
     model, region = plan.model, plan.region
-    voxels, volume = region.size, model.lattice.voxel**3
+    volume = model.lattice.voxel**3
     local = [c.name for c in local_cytokines(model)]
     systemic = [c.name for c in systemic_cytokines(model)]
     rates = {}
     for kind in ("secretes", "takes_up"):
-        columns = {name: jnp.zeros(voxels, view.x.dtype) for name in (*local, *systemic)}
+        none = jnp.zeros(region.shape, view.x[0].dtype)
+        columns = dict.fromkeys((*local, *systemic), none)
         for code, cell in enumerate(model.states):
             for e in getattr(cell, kind):
                 factor = numbers[e.rate] * responses(e.responses, view, numbers)
-                columns[e.cytokine] = columns[e.cytokine] + factor * view.x[:, code] / volume
+                columns[e.cytokine] = columns[e.cytokine] + factor * view.x[code] / volume
         rates[kind] = columns
     places = places_of(region, state.get("bone"))
-    outside_bone = places["marrow"].reshape(-1)
     source, sink = None, None
     if local:
         basal = [
             numbers[c.production] * responses(c.production_when, view, numbers)
             for c in local_cytokines(model)
         ]
-        source = jnp.stack(
-            [rates["secretes"][n] + outside_bone * b for n, b in zip(local, basal, strict=True)],
-            axis=-1,
-        )
-        masks = {k: v.reshape(-1)[:, None] for k, v in places.items()}
+        made = zip(local, basal, strict=True)
+        source = jnp.stack([rates["secretes"][n] + places["marrow"] * b for n, b in made], axis=-1)
+        masks = {name: where[..., None] for name, where in places.items()}
         added = interventions.external_sources(model, local, numbers, due, masks)
         source = source if added is None else source + added
-        source = source.reshape(*region.shape, len(local))
         if any(e.cytokine in local for s in model.states for e in s.takes_up):
             sink = jnp.stack([rates["takes_up"][n] for n in local], axis=-1)
-            sink = sink.reshape(source.shape)
     totals = []
     for kind in ("secretes", "takes_up"):
         totals.append(jnp.array([jnp.mean(rates[kind][n]) for n in systemic]))
@@ -307,7 +292,7 @@ def initial_mean(
         state["systemic"] = jnp.stack([numbers[c.initial] for c in systemic_cytokines(model)])
     if tally is not None:
         state["tally"] = tally
-    empty = jnp.zeros((region.size, len(model.states)), real).at[:, 0].set(1)
+    empty = jnp.zeros((len(model.states), *region.shape), real).at[0].set(1)
     return _seeded(model, region, numbers, {**state, "x": empty}, bone, realise)
 
 
@@ -316,7 +301,7 @@ def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, 
     fluxes, changes = [], []
     for code, cell in enumerate(model.states):
         for seeding in cell.seeding:
-            inside = places[seeding.where].reshape(-1)
+            inside = places[seeding.where]
             for stage, share in stage_shares(model, code, numbers[seeding.age], numbers):
                 fluxes.append(jnp.where(inside, numbers[seeding.fraction] * share, 0))
                 changes.append((0, stage))
@@ -326,9 +311,10 @@ def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, 
 
     def uniform():
         index = jnp.arange(region.size, dtype=jnp.uint32)
-        return voxel_uniform(stream_key(state["seed"], "seeding"), index, 0, 0)
+        uniform = voxel_uniform(stream_key(state["seed"], "seeding"), index, 0, 0)
+        return uniform.reshape(region.shape)
 
-    return apply(state, jnp.stack(fluxes), uniform, partial(along, matrix=matrix), realise)
+    return apply(state, fluxes, uniform, partial(along, matrix=matrix), realise)
 
 
 def stage_shares(model: Model, code: int, oldest, numbers: Numbers):
@@ -345,6 +331,7 @@ def stage_shares(model: Model, code: int, oldest, numbers: Numbers):
     return list(zip(stages, [*shares, 1 - sum(shares)], strict=True))
 
 
-def counts(state: State) -> Float[np.ndarray, "C"]:
-    """Expected number of cells of each state."""
-    return np.asarray(jnp.sum(state["x"], axis=0))
+def counts(state: State) -> Float[Array, "C"]:
+    """Expected number of cells of each state. Summed axis by axis: one long sum in float32 loses a
+    digit."""
+    return jnp.sum(jnp.sum(jnp.sum(state["x"], axis=3), axis=2), axis=1)

@@ -7,7 +7,7 @@ differs between the mean field (z = f), samples on one-hot x, and what is made o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lattice.engine.declare import MATRIX_ONE
-from lattice.engine.flux import CERTAIN, pair_hazard, shares, site_hazard
-from lattice.engine.mean_view import MeanView
+from lattice.engine.flux import CERTAIN, View, pair_hazard, shares, site_hazard
+from lattice.engine.matching import Matching, rows_of
+from lattice.engine.mean_view import MeanView, PartnerView
 from lattice.engine.numbers import Numbers
 from lattice.engine.plan import Plan
 from lattice.engine.table import Entry, Group, Table
@@ -28,20 +29,21 @@ FULL = MATRIX_ONE * (1 - 1e-6)
 State = dict[str, Any]
 """Arrays by name; "tally", if there, is what a `Realise` keeps from call to call."""
 
-Rows = Float[Array, "R V"]
-"""One row for each competing rule, one column for each place where a draw is made."""
+Rows = Sequence[Float[Array, "Z Y X"]]
+"""Of each rule, in every voxel that its first reactant may be in. The voxels of a pair share one
+draw: on one-hot x at most one of the two has fluxes above 0."""
 
 
 @runtime_checkable
 class Realise(Protocol):
-    """From fluxes to realised fluxes. `uniform` gives the uniform number of each draw; `effect`
-    gives the change [V, C] of the state that fluxes make."""
+    """From fluxes to realised fluxes. `uniform` gives the uniform number of each voxel's draw;
+    `effect` gives the change [C, V] of the state that fluxes make."""
 
     def __call__(
         self,
         fluxes: Rows,
-        uniform: Callable[[], Float[Array, "V"]],
-        effect: Callable[[Rows], Float[Array, "V C"]],
+        uniform: Callable[[], Float[Array, "Z Y X"]],
+        effect: Callable[[Rows], Float[Array, "C Z Y X"]],
         tally: Any,
     ) -> tuple[Rows, Any]:
         """Realised fluxes and the tally after them."""
@@ -69,121 +71,118 @@ def stoichiometry(changes: list[tuple[int, int]], states: int) -> np.ndarray:
     return matrix
 
 
-def along(fluxes: Rows, matrix: np.ndarray) -> Float[Array, "V C"]:
+def along(fluxes: Rows, matrix: np.ndarray) -> Float[Array, "C Z Y X"]:
     """The change of every state by fluxes of a given stoichiometry."""
     # Sums of a few terms: a product of matrices would be rounded to fewer bits on some devices.
-    columns = []
+    rows = []
     for column in matrix.T:
         terms = [
             flux if sign > 0 else -flux for flux, sign in zip(fluxes, column, strict=True) if sign
         ]
-        columns.append(sum(terms[1:], terms[0]) if terms else jnp.zeros_like(fluxes[0]))
-    return jnp.stack(columns, axis=1)
+        rows.append(sum(terms[1:], terms[0]) if terms else jnp.zeros_like(fluxes[0]))
+    return jnp.stack(rows)
 
 
-def draws(plan: Plan, state: State, stream: str, substep) -> Callable[[], Float[Array, "V"]]:
+def draws(plan: Plan, state: State, stream: str, substep) -> Callable[[], Float[Array, "Z Y X"]]:
     """The uniform numbers that the sampled reading draws in the same place."""
     every = jnp.arange(plan.region.size, dtype=jnp.int32)
 
     def uniform():
         key = stream_key(state["seed"], stream)
-        return voxel_uniform(key, plan.region.global_index(every), state["step"], substep)
+        found = voxel_uniform(key, plan.region.global_index(every), state["step"], substep)
+        return found.reshape(plan.region.shape)
 
     return uniform
 
 
 def site_substep(plan: Plan, numbers: Numbers, state: State, around, realise: Realise) -> State:
     """The rules of single cells, all states at once."""
-    x = state["x"]
-    every = jnp.arange(x.shape[0], dtype=jnp.int32)
-    view = MeanView(plan.model, plan.region, x, around, every)
+    x = rows_of(state["x"])
+    view = MeanView(plan.model, plan.region, x, around)
     fluxes, changes = [], []
     for group in plan.table.site:
         source = group.reactants[0]
         quotas = site_quotas(group, view, plan.table, numbers, plan.model.time.step)
         for entry, q in zip(group.entries, quotas, strict=True):
-            fluxes.append(q * x[:, source])
+            fluxes.append(q * x[source])
             changes.append((source, entry.products[0]))
-    matrix = stoichiometry(changes, x.shape[1])
+    matrix = stoichiometry(changes, len(x))
 
-    def effect(z: Rows) -> Float[Array, "V C"]:
+    def effect(z: Rows) -> Float[Array, "C Z Y X"]:
         return along(z, matrix)
 
-    return apply(state, jnp.stack(fluxes), draws(plan, state, "site", 0), effect, realise)
+    return apply(state, fluxes, draws(plan, state, "site", 0), effect, realise)
 
 
 def site_quotas(
     group: Group, view: MeanView, table: Table, numbers: Numbers, dt: float
-) -> list[Float[Array, "V"]]:
-    """q of the rules of one state."""
+) -> list[Float[Array, "..."]]:
+    """q of the rules of one state; a scalar where it is the same everywhere."""
     code = group.reactants[0]
     hazards = []
     for entry in group.entries:
         if entry.stranded:
             lost = ~jnp.asarray(view.may_live(table.lives(code)))
-            hazards.append(jnp.where(jnp.broadcast_to(lost, view.index.shape), CERTAIN, 0.0))
+            hazards.append(jnp.where(lost, CERTAIN, 0.0))
         else:
             hazards.append(site_hazard(entry, code, view, table, numbers, dt))
-    return shares([jnp.broadcast_to(h, view.index.shape).astype(view.x.dtype) for h in hazards])
+    return shares([jnp.asarray(h, view.x[0].dtype) for h in hazards])
 
 
 def contact_substep(
     plan: Plan, numbers: Numbers, state: State, around, where, realise: Realise
 ) -> State:
-    """One matching, `where` = (axis, parity, number of the sub-step): every pair at its lower
-    voxel, with either reactant there."""
-    region, x = plan.region, state["x"]
-    axis, parity, substep = where
-    every = jnp.arange(x.shape[0], dtype=jnp.int32)
-    coordinate = jnp.stack(region.coordinates(every))[axis]
-    lower = jnp.mod(coordinate - parity, 2) == 0
-    partner, exists = region.neighbour(
-        every, coordinate, axis, jnp.where(lower, jnp.int32(1), jnp.int32(-1))
-    )
-    own = MeanView(plan.model, region, x, around, every)
-    other = MeanView(plan.model, region, x, around, partner)
-    met = x[partner]
+    """One matching, `where` = (its code, number of the sub-step): in every voxel the first reactant
+    of a rule may meet the second one in the partner."""
+    code, substep = where
+    x, matching = rows_of(state["x"]), Matching(plan.region, code)
+    own = MeanView(plan.model, plan.region, x, around)
+    views = own, PartnerView(own, matching)
+    met = rows_of(matching.partner(state["x"]))
     fluxes, changes = [], ([], [])
     for group in plan.table.pair:
         a, b = group.reactants
-        for turned in (False,) if a == b else (False, True):
-            views = (other, own) if turned else (own, other)
-            both = met[:, a] * x[:, b] if turned else x[:, a] * met[:, b]
-            for entry, q in zip(
-                group.entries, _pair_quotas(group, views, plan, numbers), strict=True
-            ):
-                fluxes.append(jnp.where(lower & exists, q * both, 0))
-                for place in (0, 1):
-                    reactant = 1 - place if turned else place
-                    changes[place].append((group.reactants[reactant], entry.products[reactant]))
-    here, there = (stoichiometry(c, x.shape[1]) for c in changes)
+        both = x[a] * met[b]
+        if a == b:
+            both = jnp.where(matching.lower, both, 0)
+        for entry, q in zip(group.entries, _pair_quotas(group, views, plan, numbers), strict=True):
+            fluxes.append(q * both)
+            for place in (0, 1):
+                changes[place].append((group.reactants[place], entry.products[place]))
+    here, there = (stoichiometry(c, len(x)) for c in changes)
 
-    def effect(z: Rows) -> Float[Array, "V C"]:
-        beyond = along(z, there)[partner]
-        return along(z, here) + jnp.where((exists & ~lower)[:, None], beyond, 0)
+    def effect(z: Rows) -> Float[Array, "C Z Y X"]:
+        return along(z, here) + matching.partner(along(z, there))
 
-    return apply(state, jnp.stack(fluxes), draws(plan, state, "contact", substep), effect, realise)
+    alone = draws(plan, state, "contact", substep)
+
+    def uniform() -> Float[Array, "Z Y X"]:
+        found = alone()
+        return jnp.where(matching.lower, found, matching.partner(found))
+
+    return apply(state, fluxes, uniform, effect, realise)
 
 
-def _pair_quotas(group: Group, views, plan: Plan, numbers: Numbers) -> list[Float[Array, "V"]]:
+def _pair_quotas(
+    group: Group, views: tuple[MeanView, PartnerView], plan: Plan, numbers: Numbers
+) -> list[Float[Array, "..."]]:
     model, table = plan.model, plan.table
     dt, voxel = model.time.contact_step, model.lattice.voxel
     first, second = group.reactants
-    shape, real = views[0].index.shape, views[0].x.dtype
     hazards = [
         _fate_hazard(entry, views[entry.actor], views[1 - entry.actor], table)
         if entry.fate is not None
         else pair_hazard(entry, (first, second), views, table, numbers, dt, voxel)
         for entry in group.entries
     ]
-    quotas = shares([jnp.broadcast_to(h, shape).astype(real) for h in hazards])
+    quotas = shares([jnp.asarray(h, views[0].x[0].dtype) for h in hazards])
     return [
         q if entry.fate is None else q * _fate_share(entry, table, numbers)
         for entry, q in zip(group.entries, quotas, strict=True)
     ]
 
 
-def _fate_hazard(entry: Entry, here: MeanView, there: MeanView, table: Table):
+def _fate_hazard(entry: Entry, here: View, there: View, table: Table):
     assert entry.fate is not None
     full = (here.matrix >= FULL) & jnp.asarray(here.may_live(frozenset({"marrow"})))
     fits = jnp.asarray(there.may_live(table.lives(entry.fate.into))) & (there.matrix < FULL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -18,22 +18,34 @@ from lattice.model.structure import Model
 class Numbers:
     """Values in canonical units: ``numbers["rule.engulf.rate"]`` is a traced scalar.
 
-    One compiled step serves every value; gradients are taken with respect to `values`.
+    One compiled step serves every value. Those in `apart` stand for their entries in `values`: what
+    is differentiated stands there, since a derivative with respect to a vector goes through every
+    use of every entry of it.
     """
 
     values: Float[Array, "P"]
     names: tuple[str, ...] = field(metadata={"static": True})
+    apart: dict[str, Float[Array, ""]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Float[Array, ""]:
+        if name in self.apart:
+            return self.apart[name]
         # A static slice: indexing with brackets would trace bounds checks, hundreds of times.
         return jax.lax.index_in_dim(self.values, self.names.index(name), keepdims=False)
 
-    def scaled(self, names: Iterable[str], factors: Float[Array, "K"]) -> Numbers:
+    def replaced(self, values: Mapping[str, Float[Array, ""]]) -> Numbers:
+        """The numbers with some of them, which then stand apart. Raises ValueError for a name that
+        is none of them."""
+        for name in values:
+            self.names.index(name)
+        return Numbers(self.values, self.names, {**self.apart, **values})
+
+    def scaled(self, names: Iterable[str], factors: Iterable[Float[Array, ""]]) -> Numbers:
         """The numbers with some of them multiplied (a name may occur more than once)."""
-        values = self.values
-        for position, name in enumerate(names):
-            values = values.at[self.names.index(name)].multiply(factors[position])
-        return Numbers(values, self.names)
+        found = self
+        for name, factor in zip(names, factors, strict=True):
+            found = found.replaced({name: found[name] * factor})
+        return found
 
 
 def numbers_of(model: Model, dtype: type = np.float32) -> Numbers:

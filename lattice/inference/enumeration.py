@@ -14,6 +14,7 @@ from lattice.engine import mean_field
 from lattice.engine.declare import has_bone
 from lattice.engine.devices import region_of
 from lattice.engine.initial import places_of
+from lattice.engine.matching import Matching, rows_of
 from lattice.engine.mean_fluxes import Realise, contact_substep, site_substep
 from lattice.engine.numbers import Numbers
 from lattice.engine.plan import Plan, matching_orders, plan_of
@@ -94,13 +95,18 @@ def _step_matrix(plan: Plan, numbers: Numbers, configurations) -> Float[Array, "
         for code in sorted(set(orders.ravel().tolist())):
             axis, parity = divmod(code, 2)
             coordinate = np.stack(np.unravel_index(np.arange(size), plan.region.shape))[axis]
-            places = np.flatnonzero((coordinate - parity) % 2 == 0)
+            lower = np.flatnonzero((coordinate - parity) % 2 == 0)
+            with jax.ensure_compile_time_eval():
+                number = 1 + jnp.arange(size).reshape(plan.region.shape)
+                partner = Matching(plan.region, jnp.int32(code)).partner(number)
+            upper = np.asarray(partner).reshape(-1) - 1
+            pairs = [[v, upper[v]] if upper[v] >= 0 else [v] for v in lower]
 
-            def meet(state, around, realise, axis=axis, parity=parity):
-                where = (jnp.int32(axis), jnp.int32(parity), 0)
+            def meet(state, around, realise, code=code):
+                where = (jnp.int32(code), 0)
                 return contact_substep(plan, numbers, state, around, where, realise)
 
-            found[code] = _transitions(plan, numbers, configurations, meet, places)
+            found[code] = _transitions(plan, numbers, configurations, meet, pairs)
         contact = jnp.zeros_like(one)
         for order in orders.tolist():
             path = one
@@ -114,36 +120,41 @@ def _step_matrix(plan: Plan, numbers: Numbers, configurations) -> Float[Array, "
         def change(state, around, realise):
             return site_substep(plan, numbers, state, around, realise)
 
-        total = total @ _transitions(plan, numbers, configurations, change, np.arange(size))
+        alone = [[v] for v in range(size)]
+        total = total @ _transitions(plan, numbers, configurations, change, alone)
     return total
 
 
-def _transitions(plan: Plan, numbers: Numbers, configurations, substep, places):
-    """[N, N] of one sub-step, in which the `places` draw independently of each other."""
+def _transitions(plan: Plan, numbers: Numbers, configurations, substep, draws):
+    """[N, N] of one sub-step of independent draws, each of which the listed voxels share."""
     states, size = len(plan.model.states), plan.region.size
     weights = states ** np.arange(size - 1, -1, -1)
     real = numbers.values.dtype
 
     def listing(fluxes, uniform, effect, tally):
         """The fluxes, and by how much each moves the number of the configuration."""
+        table = jnp.stack(fluxes)
 
-        def shift(unit: Float[Array, "R V"]) -> Int32[Array, ""]:
-            codes = effect(unit) @ jnp.arange(states, dtype=real)
+        def shift(unit: Float[Array, "R Z Y X"]) -> Int32[Array, ""]:
+            codes = jnp.arange(states, dtype=real) @ effect(rows_of(unit)).reshape(states, -1)
             return jnp.rint(jnp.sum(codes * jnp.asarray(weights, real))).astype(jnp.int32)
 
-        units = jnp.eye(fluxes.size, dtype=real).reshape(-1, *fluxes.shape)
-        return jnp.zeros_like(fluxes), (fluxes, jax.vmap(shift)(units).reshape(fluxes.shape))
+        units = jnp.eye(table.size, dtype=real).reshape(-1, *table.shape)
+        shifts = jax.vmap(shift)(units).reshape(table.shape)
+        return [jnp.zeros_like(flux) for flux in fluxes], (table, shifts)
 
     def row(number, codes):
-        x = jax.nn.one_hot(codes, states, dtype=real)
+        x = jax.nn.one_hot(codes, states, axis=0, dtype=real).reshape(states, *plan.region.shape)
         state = {"x": x, "step": jnp.int32(0), "seed": jnp.zeros(2, jnp.uint32)}
         around = mean_field.surroundings(plan, state)
         realise: Realise = listing
-        fluxes, shifts = substep(state, around, realise)["tally"]
+        found = substep(state, around, realise)["tally"]
+        fluxes, shifts = (part.reshape(part.shape[0], -1) for part in found)
         chances, targets = jnp.ones(1, real), number[None]
-        for place in places:
-            own = jnp.append(fluxes[:, place], 1 - jnp.sum(fluxes[:, place]))
-            moves = jnp.append(shifts[:, place], 0)
+        for voxels in draws:
+            chosen = np.asarray(voxels)
+            own = jnp.append(fluxes[:, chosen], 1 - jnp.sum(fluxes[:, chosen]))
+            moves = jnp.append(shifts[:, chosen], 0)
             chances = (chances[:, None] * own).reshape(-1)
             targets = (targets[:, None] + moves).reshape(-1)
         if chances.size * len(configurations) > MOST_OUTCOMES:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from lattice.engine.numbers import Numbers, numbers_of
+from lattice.engine.numbers import numbers_of
 from lattice.inference.ensemble import sampled_course
 from lattice.inference.enumeration import enumerated
 from lattice.inference.observables import check_observables, check_parameters
@@ -244,10 +244,9 @@ def _exact(request: _Request, estimator: str) -> Gradient:
     with jax.enable_x64(True):
         numbers = numbers_of(request.model, np.float64)
         means = enumerated(request.model, request.observables, request.steps)
-        positions = np.array([numbers.names.index(n) for n in request.names])
 
         def course(theta):
-            found = means(Numbers(numbers.values.at[positions].set(theta), numbers.names))
+            found = means(numbers.replaced(dict(zip(request.names, theta, strict=True))))
             return found, found
 
         derivative, value = jax.jit(jax.jacfwd(course, has_aux=True))(jnp.asarray(request.theta))

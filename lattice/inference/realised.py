@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from lattice.engine import mean_field
 from lattice.engine.devices import region_of
 from lattice.engine.interventions import due_steps
+from lattice.engine.matching import rows_of
 from lattice.engine.mean_fluxes import Rows
 from lattice.engine.numbers import Numbers
 from lattice.engine.plan import plan_of
@@ -26,7 +27,7 @@ from lattice.model.errors import InputError
 from lattice.model.structure import Model, Response
 
 
-def drawn(fluxes: Rows, uniform: Float[Array, "V"]) -> Rows:
+def drawn(fluxes: Float[Array, "R *V"], uniform: Float[Array, "*V"]) -> Float[Array, "R *V"]:
     """1 for the rule that fires in each place, by inverting one uniform number: the intervals of
     the rules lie side by side, in their order."""
     edges = jnp.cumsum(fluxes, axis=0)
@@ -36,17 +37,21 @@ def drawn(fluxes: Rows, uniform: Float[Array, "V"]) -> Rows:
 
 def straight_through(fluxes: Rows, uniform, effect, tally):
     """The drawn fluxes with the derivative of the mean ones."""
-    sample = drawn(fluxes, uniform())
-    return fluxes + jax.lax.stop_gradient(sample - fluxes), tally
+    sample = rows_of(drawn(jnp.stack(fluxes), uniform()))
+    found = [f + jax.lax.stop_gradient(s - f) for f, s in zip(fluxes, sample, strict=True)]
+    return found, tally
 
 
 def scored(fluxes: Rows, uniform, effect, tally):
     """The drawn fluxes without a derivative; the tally gains their log-likelihood."""
-    sample = jax.lax.stop_gradient(drawn(fluxes, uniform()))
-    return sample, tally + jnp.sum(log_probability(fluxes, sample))
+    table = jnp.stack(fluxes)
+    sample = jax.lax.stop_gradient(drawn(table, uniform()))
+    return rows_of(sample), tally + jnp.sum(log_probability(table, sample))
 
 
-def log_probability(fluxes: Rows, sample: Rows) -> Float[Array, "V"]:
+def log_probability(
+    fluxes: Float[Array, "R *V"], sample: Float[Array, "R *V"]
+) -> Float[Array, "*V"]:
     """Log-probability of what was drawn in each place, with a finite derivative where a rule
     cannot fire: log(0) would turn every derivative into NaN."""
     fired = jnp.sum(fluxes * sample, axis=0)
@@ -106,12 +111,12 @@ def path_derivatives(
     realise = REALISATIONS[estimator]
 
     def course(theta, values, bone, words):
-        numbers = Numbers(values.at[positions].set(theta), base)
+        numbers = Numbers(values, base).replaced(dict(zip(names, theta, strict=True)))
         tally = jnp.zeros((), values.dtype)
         state = mean_field.initial_mean(model, region, numbers, words, bone, realise, tally)
 
         def measure(state):
-            counts = jnp.sum(state["x"], axis=0)
+            counts = mean_field.counts(state)
             return read_state(model, observables, state, counts), state["tally"]
 
         found = mean_field.scan_steps(plan, numbers, state, jnp.asarray(due), measure, realise)[1]

@@ -23,6 +23,7 @@ from lattice.engine.numbers import Numbers, numbers_of
 from lattice.engine.plan import plan_of
 from lattice.inference import closure
 from lattice.inference.closure_view import count_places
+from lattice.inference.course import MEMORY, bytes_of, course, lengths_of
 from lattice.inference.observables import check_observables, check_parameters, read_state
 from lattice.kernels.random_bits import seed_words
 from lattice.model.errors import InputError
@@ -59,6 +60,7 @@ class Relaxation:
     seed: int
     iterations: int
     dtype: str
+    memory: float | int
 
     def __call__(
         self, numbers: Mapping[str, ArrayLike], due: Bool[Array, "N I"] | None = None
@@ -77,11 +79,7 @@ class Relaxation:
     def _numbers(self, changes: Mapping[str, ArrayLike]) -> Numbers:
         names = check_parameters(self.model, tuple(changes))
         base = numbers_of(self.model, np.dtype(self.dtype).type)
-        values = base.values
-        for name in names:
-            value = jnp.asarray(changes[name], values.dtype)
-            values = values.at[base.names.index(name)].set(value)
-        return Numbers(values, base.names)
+        return base.replaced({n: jnp.asarray(changes[n], base.values.dtype) for n in names})
 
     def _without_stages(self, counts: Float[Array, "K"]) -> Float[Array, "C"]:
         """Cells of each state of the model, whatever stage they are in."""
@@ -113,13 +111,12 @@ class Relaxation:
         state = mean_field.initial_mean(model, region, numbers, words, bone)
 
         def measure(state: mean_field.State) -> Float[Array, "O"]:
-            counts = self._without_stages(jnp.sum(state["x"], axis=0))
+            counts = self._without_stages(mean_field.counts(state))
             return read_state(self.model, self.observables, state, counts)
 
-        def steps(state, due):
-            return mean_field.scan_steps(plan, numbers, state, due, measure)
-
-        return mean_field.course(steps, state, due, measure)[jnp.asarray(rows)]
+        kept = bytes_of(state), mean_field.kept_in_step(plan, state)
+        step = mean_field.stepping(plan, numbers, state)
+        return self._course(step, state, due, measure, kept)[jnp.asarray(rows)]
 
     def _pair_closure(self, numbers: Numbers, due: Bool[Array, "N I"]) -> Float[Array, "T O"]:
         model, region = self.staged, region_of(self.staged)
@@ -132,16 +129,16 @@ class Relaxation:
             return read_state(self.model, self.observables, closure.whole(places, state), counts)
 
         @jax.checkpoint
-        def body(state, due):
-            after = closure.one_step(plan, places, numbers, state, due)
-            after = {name: value.astype(state[name].dtype) for name, value in after.items()}
-            return after, measure(after)
-
-        def steps(state, due):
-            return jax.lax.scan(body, state, due)
+        def step(state, due):
+            return closure.one_step(plan, places, numbers, state, due)
 
         state = closure.initial(model, places, numbers)
-        return mean_field.course(steps, state, due, measure)[jnp.asarray(rows)]
+        kept = bytes_of(state), bytes_of(state)
+        return self._course(step, state, due, measure, kept)[jnp.asarray(rows)]
+
+    def _course(self, step, state, due, measure, kept: tuple[int, int]) -> Float[Array, "N O"]:
+        lengths = lengths_of(max(1, due.shape[0]), *kept, float(self.memory))
+        return course(step, state, due, measure, lengths)
 
 
 def relaxation(
@@ -155,6 +152,7 @@ def relaxation(
     iterations: int = 12,
     stages: int = STAGES,
     dtype: str = "float32",
+    memory: float | int = MEMORY,
 ) -> Relaxation:
     """The observables of a model at some times (hours) as a function of its numbers.
 
@@ -163,8 +161,10 @@ def relaxation(
     that a run with this `seed` starts with. `iterations` of conjugate gradients for every field
     solve, forward and backward (`diffusion_implicit.step_implicit`). `stages` stand for each clock
     (`after`; see `lattice.model.stages`). `dtype` "float64" needs
-    `jax.enable_x64`. Raises InputError for an unknown reading or observable, a time before 0 and an
-    image of bone that is not given, a response to age, and two clocks of one state.
+    `jax.enable_x64`. `memory`: GB that a derivative in reverse may keep of the steps (`course`);
+    what one step takes while it is worked on comes on top. Raises InputError for an unknown
+    reading or observable, a time before 0 and an image of bone that is not given, a response to
+    age, and two clocks of one state.
     """
     if reading not in READINGS:
         hint = did_you_mean(reading, READINGS)
@@ -176,7 +176,7 @@ def relaxation(
     hours = tuple(float(t) for t in times)
     bone = starting_bone(model, seed, bone)
     return Relaxation(
-        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype
+        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype, memory
     )
 
 

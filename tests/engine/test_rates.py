@@ -351,8 +351,7 @@ def test_production_that_senses(reading):
         plan = plan_of(model, region, region.size)
         words = jnp.asarray(seed_words(3))
         state = mean_field.initial_mean(model, region, numbers, words, jnp.asarray(bone))
-        codes = jnp.asarray(cells.reshape(-1))
-        state["x"] = jnp.eye(len(model.states), dtype=jnp.float32)[codes]
+        state["x"] = jnp.eye(len(model.states), dtype=jnp.float32)[:, cells]
         after = mean_field.advance(plan, numbers, state, jnp.zeros((1, 0), bool))
     dt, volume = 0.1, cells.size * 1000.0
     density = duct.mean()

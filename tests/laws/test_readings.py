@@ -248,7 +248,7 @@ def test_mean_field_conserves_probability():
     model = small_model(without_ages(TISSUE))
     before, after = mean_run(model, slab_of_bone(model), 30)
     x = np.asarray(after["x"])
-    np.testing.assert_allclose(x.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(x.sum(axis=0), 1, atol=1e-5)
     assert x.min() > -1e-6
     assert np.abs(mean_field.counts(after) - mean_field.counts(before)).max() > 5
     assert np.isfinite(np.asarray(after["cytokines"])).all()
@@ -276,5 +276,5 @@ axis = "z"
     model = small_model(text)
     before, after = mean_run(model, slab_of_bone(model), 10)
     np.testing.assert_allclose(mean_field.counts(after), mean_field.counts(before), rtol=1e-5)
-    inside = np.asarray(after["x"])[:, 1].reshape(8, 10, 12)
+    inside = np.asarray(after["x"])[1]
     assert inside[:3].max() < 1e-6, "a cell of the marrow has walked into bone"
