@@ -102,17 +102,24 @@ def step_exact(
     # As in `step_implicit`: never a constant of the compiler.
     true = always(u)
     t = jnp.where(true, jnp.asarray(dt, u.dtype), 0)
-    forward = tuple(v.T for v in basis.vectors)
     z, y, x = basis.values
     laplace = z[:, None, None] + y[:, None] + x
     axes = (0, 1, 2)
     whole_u, whole_source = gather(u, blocks, axes), gather(source, blocks, axes)
+    shape = whole_u.shape[:3]
+    # What goes into a product of matrices is no constant and has no axes: the compiler turns a
+    # constant round in memory, and an array with axes where it comes from other devices, and then
+    # adds in another order.
+    bases = [jnp.where(true, v, 0).reshape(-1) for v in basis.vectors]
 
-    def changed(u, source, d, k, t):
+    def changed(u, source, d, k, t, *bases):
+        u, source = u.reshape(shape), source.reshape(shape)
+        backward = tuple(v.reshape(n, n) for v, n in zip(bases, shape, strict=True))
+        forward = tuple(v.T for v in backward)
         rate = d / voxel**2 * laplace + k
         # The change alone is transformed: a rounding error of the transform then scales with it.
         push = transform(source, forward) - rate * transform(u, forward)
-        return transform(t * mean_decay(rate * t) * push, basis.vectors)
+        return transform(t * mean_decay(rate * t) * push, backward).reshape(-1)
 
     def summed(before, made, k, t):
         lost, weight = -jnp.expm1(-k * t), t * mean_decay(k * t)
@@ -123,8 +130,9 @@ def step_exact(
     before, made = sum_lattice(u, blocks), sum_lattice(source, blocks)
     change, after, loss = [], [], []
     for s in range(u.shape[-1]):
-        mine = (whole_u[..., s], whole_source[..., s], diffusion[s], decay[s], t)
-        change.append(boundary(true, changed, *mine))
+        flat = (whole_u[..., s].reshape(-1), whole_source[..., s].reshape(-1))
+        found = boundary(true, changed, *flat, diffusion[s], decay[s], t, *bases)
+        change.append(found.reshape(shape))
         end, lost = boundary(true, summed, before[s], made[s], decay[s], t)
         after.append(end)
         loss.append(lost)

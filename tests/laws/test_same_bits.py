@@ -134,6 +134,7 @@ ALL_WRAP = "periodic,periodic,periodic"
         full("prey", "12x18x10", ALL_WRAP, ("1", "1x2x1", "2x2x2", "1x1x4", "5x1x1", "1x1x6")),
         full("prey", "8x16x16", ALL_CLOSED, ("1", "8x1x1", "4x2x1", "2x2x2", "1x1x4", "1x8x1")),
         full("exact", "12x18x10", "no-flux,periodic,no-flux", ("1", "2x3x1", "2x2x2", "1x1x6")),
+        full("exact", "6x40x6", "no-flux,no-flux,periodic", ("1", "1x5x1", "3x1x1")),
     ],
 )
 def test_no_layout_changes_a_bit(model, shape, ends, layouts):
