@@ -22,15 +22,15 @@ from lattice.model.structure import Model
 
 DISH = Path(__file__).resolve().parents[1] / "configs" / "fits" / "efferocytosis" / "model.toml"
 
-DISH_EDGE = 10
-"""Edge of its lattice here: ensembles and relaxations serve small pieces."""
+DISH_EDGE, LARGE_DISH_EDGE = 10, 24
+"""Edges of its lattice here: ensembles and relaxations serve small pieces."""
 
 PARAMETERS = ("rule.die.rate", "rule.engulf.rate", "cytokine.TGFb.diffusion")
 
 
-def dish() -> Model:
+def dish(edge: int = DISH_EDGE) -> Model:
     """The model that the example of a fit uses."""
-    return load(DISH, overrides=[f"lattice.shape={list(cube(DISH_EDGE))}"])
+    return load(DISH, overrides=[f"lattice.shape={list(cube(edge))}"])
 
 
 def ensemble(setting: Setting) -> Iterator[Record]:
@@ -60,7 +60,12 @@ def ensemble(setting: Setting) -> Iterator[Record]:
 def gradient(setting: Setting) -> Iterator[Record]:
     """A day of the mean-field relaxation, and its derivative by three numbers backwards in time;
     both with twelve iterations for each solve, as derivatives need them."""
-    model, hours = dish(), 24.0
+    for edge in (DISH_EDGE, LARGE_DISH_EDGE):
+        yield from _gradient(setting, edge)
+
+
+def _gradient(setting: Setting, edge: int) -> Iterator[Record]:
+    model, hours = dish(edge), 24.0
     function = relaxation(model, ["osteoblast"], [hours], seed=setting.drawn_from)
 
     def course(values):
@@ -77,11 +82,11 @@ def gradient(setting: Setting) -> Iterator[Record]:
         yield measured(
             "gradient",
             method,
-            cube(DISH_EDGE),
+            cube(edge),
             timing,
-            updates=DISH_EDGE**3 * round(hours / model.time.step),
+            updates=edge**3 * round(hours / model.time.step),
             compile_s=compile_s,
-            bytes_per_voxel=memory.temp_size_in_bytes / DISH_EDGE**3,
+            bytes_per_voxel=memory.temp_size_in_bytes / edge**3,
             parameters={"model": model.name, "hours": hours, "reading": "mean field"},
             more={"ratio_to_forward": timing.median / forward},
         )

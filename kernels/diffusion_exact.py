@@ -106,20 +106,16 @@ def step_exact(
     laplace = z[:, None, None] + y[:, None] + x
     axes = (0, 1, 2)
     whole_u, whole_source = gather(u, blocks, axes), gather(source, blocks, axes)
-    shape = whole_u.shape[:3]
-    # What goes into a product of matrices is no constant and has no axes: the compiler turns a
-    # constant round in memory, and an array with axes where it comes from other devices, and then
-    # adds in another order.
-    bases = [jnp.where(true, v, 0).reshape(-1) for v in basis.vectors]
+    # Nor are the matrices: the compiler turns a constant round in memory and then adds in another
+    # order, and whether it sees a constant depends on the number of devices.
+    vectors = tuple(jnp.where(true, v, 0) for v in basis.vectors)
+    forward = tuple(v.T for v in vectors)
 
-    def changed(u, source, d, k, t, *bases):
-        u, source = u.reshape(shape), source.reshape(shape)
-        backward = tuple(v.reshape(n, n) for v, n in zip(bases, shape, strict=True))
-        forward = tuple(v.T for v in backward)
+    def changed(u, source, d, k, t):
         rate = d / voxel**2 * laplace + k
         # The change alone is transformed: a rounding error of the transform then scales with it.
         push = transform(source, forward) - rate * transform(u, forward)
-        return transform(t * mean_decay(rate * t) * push, backward).reshape(-1)
+        return transform(t * mean_decay(rate * t) * push, vectors)
 
     def summed(before, made, k, t):
         lost, weight = -jnp.expm1(-k * t), t * mean_decay(k * t)
@@ -130,9 +126,8 @@ def step_exact(
     before, made = sum_lattice(u, blocks), sum_lattice(source, blocks)
     change, after, loss = [], [], []
     for s in range(u.shape[-1]):
-        flat = (whole_u[..., s].reshape(-1), whole_source[..., s].reshape(-1))
-        found = boundary(true, changed, *flat, diffusion[s], decay[s], t, *bases)
-        change.append(found.reshape(shape))
+        mine = (whole_u[..., s], whole_source[..., s], diffusion[s], decay[s], t)
+        change.append(boundary(true, changed, *mine))
         end, lost = boundary(true, summed, before[s], made[s], decay[s], t)
         after.append(end)
         loss.append(lost)

@@ -37,10 +37,9 @@ class Blocks:
         z, y, x = self.counts
         return z > 1, y > 1, x > 1
 
-    @property
-    def mesh_axes(self) -> tuple[str, ...]:
-        """The names of the divided axes: what a sum over all devices runs over."""
-        return tuple(n for n, c in zip(self.names, self.counts, strict=True) if c > 1 and n)
+    def mesh_axes(self, axes: Sequence[int] = (0, 1, 2)) -> tuple[str, ...]:
+        """The names of those of some axes that are divided: what a sum over devices runs over."""
+        return tuple(n for a in axes if self.divided[a] and (n := self.names[a]) is not None)
 
     def gathered(self, axes: Sequence[int]) -> Blocks:
         """The decomposition once each device holds everything along some axes."""

@@ -193,6 +193,8 @@ def figure_fields(
     columns = min(3, len(units))
     rows = -(-len(units) // columns)
     figure = new_figure(3.9 * columns, 3.2 * rows + 0.5)
+    # The plain layout lets labels of images, whose aspect is fixed, run into each other.
+    figure.set_layout_engine("compressed")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in grid[len(units) :]:
         ax.set_axis_off()

@@ -170,8 +170,7 @@ def over_devices(
     collective: Callable, value: Array, region: Region, axes: tuple[int, ...] = (0, 1, 2)
 ) -> Array:
     """`psum`, `pmax` or `pmin` of a value over the blocks that lie along some axes."""
-    blocks = region.blocks
-    names = tuple(blocks.names[axis] for axis in axes if blocks.divided[axis])
+    names = region.blocks.mesh_axes(axes)
     return collective(value, names) if names else value
 
 

@@ -41,7 +41,7 @@ def left_by(residual: Residual, fields: Float[Array, "Z Y X S"], region: Region)
     """The residual of the blocks, joined."""
     place = region.of_block(residual.place)
     field = jnp.sum(fields * fields, axis=(0, 1, 2))
-    names = region.blocks.mesh_axes
+    names = region.blocks.mesh_axes()
     if not names:
         return Left(residual.start, residual.left, field, place)
     start, left, field = (jax.lax.psum(a, names) for a in (residual.start, residual.left, field))

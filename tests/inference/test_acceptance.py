@@ -1,5 +1,5 @@
-"""A1, A4, A5 and A6 on the culture of `configs/fits/efferocytosis`: fields, contacts, movement,
-division, neighbours that inhibit nothing and a cytokine that promotes; 100 steps at full size."""
+"""A1, A4, A5 and A6 on the culture of `configs/fits/efferocytosis`: contacts, movement, division
+and a cytokine that promotes differentiation; 100 steps at full size."""
 
 from __future__ import annotations
 
