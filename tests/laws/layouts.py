@@ -40,8 +40,8 @@ rate = "0.05 /min"
 [[rule]]
 name = "breed"
 divide = "prey"
-rate = "1 /day"
-when = [ { signal = "neighbours.predator", effect = "decreases", half = 1 } ]
+rate = "2 /h"
+when = [ { signal = "neighbours.predator", effect = "decreases", half = 1, power = 4 } ]
 """
 
 UPTAKE = '\ntakes_up = { warmth = "300 um^3/h" }\nseeding'

@@ -128,6 +128,8 @@ ALL_WRAP = "periodic,periodic,periodic"
         # A number lets the program choose; blocks are named along z, y, x, shape and ends along x,
         # y, z. Five lines and nine lines a block are odd.
         ("bone", "12x10x16", "no-flux,periodic,periodic", ("1", "2x2x2")),
+        # Prey give birth across the border at a rate that depends on who is beside them.
+        ("exact", "12x18x10", "periodic,no-flux,no-flux", ("1", "1x2x1")),
         full("prey", "12x18x10", "periodic,no-flux,no-flux", ("1", "1x2x1", "4")),
         full("bone", "12x18x10", ALL_CLOSED, ("1", "2x2x2", "1x1x4", "1x2x1", "5x1x1", "4")),
         full("bone", "16x12x32", ALL_WRAP, ("1", "8x1x1", "4x2x1", "2x2x2", "1x1x8", "1x6x1")),
