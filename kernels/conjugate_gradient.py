@@ -30,18 +30,19 @@ take the memory of a field."""
 class Residual(NamedTuple):
     """What a solve has left of its residual, of each species on this block: sums of squares at the
     start and at the end, the latter from every fourth plane, and there the largest value at the end
-    and its voxel (flat index in the block)."""
+    and its voxel (flat index in the block); and the sum of squares of the solution."""
 
     start: Float[Array, "S"]
     left: Float[Array, "S"]
     worst: Float[Array, "S"]
     place: Int32[Array, "S"]
+    solution: Float[Array, "S"]
 
 
 def no_residual(species: int) -> Residual:
     """That of a solve at which nobody looks."""
     zero = jnp.zeros(species, jnp.float32)
-    return Residual(zero, zero, zero, jnp.zeros(species, jnp.int32))
+    return Residual(zero, zero, zero, jnp.zeros(species, jnp.int32), zero)
 
 
 def squares(rows: Rows, look: Bool[Array, ""] | None, grid: Grid) -> Float[Array, "S"] | None:
@@ -77,7 +78,7 @@ def looked_at(
         largest, place = jnp.max(a, axis=0), jnp.argmax(a, axis=0).astype(jnp.int32)
         place = jnp.where(largest > found.worst, z * a.shape[0] + place, found.place)
         left = found.left + jnp.sum(a * a, axis=0) * (planes / looked)
-        return Residual(start, left, jnp.maximum(largest, found.worst), place)
+        return found._replace(left=left, worst=jnp.maximum(largest, found.worst), place=place)
 
     nothing = no_residual(grid.species)
 
@@ -85,6 +86,14 @@ def looked_at(
         return lax.fori_loop(0, looked, add_plane, nothing._replace(start=start))
 
     return lax.cond(look, measured, lambda: nothing)
+
+
+def with_solution(
+    residual: Residual | None, u: Rows, look: Bool[Array, ""] | None, grid: Grid
+) -> Residual | None:
+    """The same with the sum of squares of the solution."""
+    found = squares(u, look, grid)
+    return None if residual is None or found is None else residual._replace(solution=found)
 
 
 def ratio(a: Float[Array, "S"], b: Float[Array, "S"]) -> Float[Array, "S"]:
@@ -146,7 +155,8 @@ def solve(
     residual = looked_at(start, last, r.shape[0], look, grid)
     # Not before r and its image are done with.
     done = true if residual is None else true & always(residual.left)
-    return advanced(u, step, direction, done), residual
+    u = advanced(u, step, direction, done)
+    return u, with_solution(residual, u, look, grid)
 
 
 def solve_in_loop(
@@ -177,4 +187,5 @@ def solve_in_loop(
     zero = jnp.zeros_like(r)
     nothing = jnp.zeros(grid.species, r.dtype)
     u, last, _, _ = lax.fori_loop(0, iterations, iterate, (zero, r, zero, nothing))
-    return u, looked_at(start, lambda z: last[z], last.shape[0], look, grid)
+    residual = looked_at(start, lambda z: last[z], last.shape[0], look, grid)
+    return u, with_solution(residual, u, look, grid)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float
 from lattice.kernels import conjugate_gradient, multigrid, time_scheme
 from lattice.kernels.budget import FieldBudget, rescaled, share
 from lattice.kernels.conjugate_gradient import Residual, ratio
-from lattice.kernels.fusion import always, boundary
+from lattice.kernels.fusion import always, boundary, cut
 from lattice.kernels.halo import WHOLE, Blocks
 from lattice.kernels.multigrid import Operator
 from lattice.kernels.multigrid_levels import Hierarchy
@@ -158,7 +158,9 @@ class Step:
             chosen = conjugate_gradient.solve
             if iterations > FEW_ITERATIONS:
                 chosen = conjugate_gradient.solve_in_loop
-            return chosen(apply, precondition, r, iterations, fine.true, fine.grid, look)
+            # Derivatives are those of the solution, whatever the iterations are made of.
+            with cut():
+                return chosen(apply, precondition, r, iterations, fine.true, fine.grid, look)
 
         x, left = lax.custom_linear_solve(fine.apply, r, solver, symmetric=True, has_aux=True)
         return checkpoint_name(x, SOLUTION), left
@@ -201,10 +203,13 @@ def one_pole(step: Step, rows, before, source, made):
     """The positive step: new rows, their sum, the budget and the residual of the first solve;
     `before` and `made` are the sums of `rows` and `source`."""
     weight, lost = step.line(step.weight, rows), step.line(step.lost, rows)
-    image = step.levels[0].apply(rows)
+    # The new field does not depend on where the solve starts: what it owes to that cancels in every
+    # derivative, and the product with the matrix need not be transposed.
+    start = lax.stop_gradient(rows)
+    image = step.levels[0].apply(start)
     r = step.run(lambda u, s, a: ((u - a) - lost * u) + weight * s, rows, source, image)
     change, residual = step.solve(r, step.iterations[0], step.look)
-    new = step.run(lambda u, d: jnp.maximum(u + d, 0), rows, change)
+    new = step.run(lambda u, d: jnp.maximum(u + d, 0), start, change)
     end = step.uptake(new)
     wanted = uniform_sum(step, before, made)
     wanted = step.run(lambda w, end: jnp.maximum(w - step.weight * end, 0), wanted, end)

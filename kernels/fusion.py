@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 import jax
@@ -15,16 +15,25 @@ _WHOLE = ContextVar("_WHOLE", default=False)
 
 
 @contextmanager
-def fused() -> Iterator[None]:
-    """What is traced inside is left to the compiler as a whole: no `boundary` cuts it.
-
-    For readings that are differentiated: conditionals cost them more to trace and to compile than
-    fusion costs them to run."""
-    token = _WHOLE.set(True)
+def _whole(is_whole: bool) -> Iterator[None]:
+    token = _WHOLE.set(is_whole)
     try:
         yield
     finally:
         _WHOLE.reset(token)
+
+
+def fused() -> AbstractContextManager[None]:
+    """What is traced inside is left to the compiler as a whole: no `boundary` cuts it.
+
+    For what is differentiated: conditionals keep more for a way back, and take longer to trace."""
+    return _whole(True)
+
+
+def cut() -> AbstractContextManager[None]:
+    """What is traced inside is cut by `boundary` again: for a part of what is `fused` that no
+    derivative looks into, such as the iterations of a linear solve."""
+    return _whole(False)
 
 
 def always(u: Float[Array, "..."] | Integer[Array, "..."]) -> Bool[Array, ""]:

@@ -13,7 +13,7 @@ from lattice.engine.declare import MATRIX_ONE, local_cytokines, systemic_cytokin
 from lattice.engine.fields import region_sum
 from lattice.engine.matrix import matrix_total
 from lattice.engine.region import Region
-from lattice.engine.residual import TOLERANCE, Left, solved
+from lattice.engine.residual import TOLERANCE, Left, errors
 from lattice.model.structure import Cytokine, Model
 
 _GROWTH = (
@@ -75,17 +75,18 @@ def first_fault(model: Model, state: Mapping[str, np.ndarray]) -> Fault | None:
 
 
 def first_unsolved(model: Model, left: Left) -> Fault | None:
-    """The first field whose last solve has left too much of its residual (host arrays)."""
-    good = solved(left)
-    if good.all():
+    """The field whose last solve has left most of an error, if that is too much (host arrays)."""
+    found = errors(left)
+    if np.all(found <= TOLERANCE):
         return None
-    i = int(np.argmin(good))
-    relative = float(np.sqrt(left.left[i] / left.start[i]))
+    i = int(np.argmax(np.nan_to_num(found, nan=np.inf)))
     x, y, _ = model.lattice.shape
     place = int(left.place[i])
     voxel = (place % x, place // x % y, place // (x * y))
-    name = f"what the field solve left of the residual of {local_cytokines(model)[i].name}"
-    return Fault(name, relative, f"of it ({TOLERANCE:g} is allowed), most", voxel, 1, _ITERATIONS)
+    name = f"the error that the field solve left of {local_cytokines(model)[i].name}"
+    return Fault(
+        name, found[i], f"of it ({TOLERANCE:g} is allowed), most", voxel, 1, _ITERATIONS
+    )
 
 
 def _faults(model: Model, state: Mapping[str, np.ndarray]) -> Iterator[Fault]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int32, Shaped
@@ -64,12 +66,16 @@ class Matching:
         places = [lax.broadcasted_iota(jnp.int32, self.region.shape, axis) for axis in range(3)]
         return (lax.select_n(self.code // 2, *places) + self.code % 2) % 2 == 0
 
-    def partner(self, values: Shaped[Array, "*R Z Y X"]) -> Shaped[Array, "*R Z Y X"]:
-        """The value at every voxel's partner, and 0 where there is none."""
-        ways = [partial(self._partner, 2 * axis + parity) for axis in range(3) for parity in (0, 1)]
+    def partner(self, values: Any) -> Any:
+        """The values at every voxel's partner, and 0 where there is none: of an array whose last
+        axes are [Z, Y, X], or of each array of a tree."""
+        ways = [partial(self._partners, 2 * axis + parity) for axis in range(3) for parity in (0, 1)]
         return lax.switch(self.code, ways, values)
 
-    def _partner(self, code: int, values):
+    def _partners(self, code: int, values: Any) -> Any:
+        return jax.tree.map(partial(self._partner, code), values)
+
+    def _partner(self, code: int, values: Shaped[Array, "*R Z Y X"]) -> Shaped[Array, "*R Z Y X"]:
         (axis, parity), periodic = divmod(code, 2), self.region.periodic
         place, extent = values.ndim - 3 + axis, self.region.shape[axis]
         if extent == 1:

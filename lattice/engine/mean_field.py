@@ -27,9 +27,11 @@ from lattice.engine.mean_fluxes import (
     along,
     apply,
     contact_substep,
+    in_array,
+    in_rows,
     mean,
     site_substep,
-    stoichiometry,
+    states_that_meet,
 )
 from lattice.engine.mean_matrix import matrix_part
 from lattice.engine.mean_view import MeanView
@@ -89,29 +91,41 @@ def scan_steps(plan: Plan, numbers: Numbers, state: State, due, measure, realise
     return jax.lax.scan(body, state, due)
 
 
-def stepping(plan: Plan, numbers: Numbers, state: State, realise: Realise = mean):
+def stepping(
+    plan: Plan, numbers: Numbers, state: State, realise: Realise = mean, *, frugal: bool = False
+):
     """``(state, due) -> state``, one step after `state` or any that comes of it. Its parts keep for
-    a way back what they read, and what field solves find; `kept_in_step` tells how much."""
+    a way back what they read, and what field solves find; `kept_in_step` tells how much. Contacts
+    keep what each matching reads or, where `frugal`, each round of matchings."""
     prepared = fields.prepare(plan.model, plan.region, plan.method, numbers, state.get("bone"))
 
     def step(state: State, due: Bool[Array, "I"]) -> State:
         with fused():
-            return one_step(plan, numbers, state, prepared, due, realise)
+            return one_step(plan, numbers, state, prepared, due, realise, frugal)
 
     return step
 
 
-def kept_in_step(plan: Plan, state: State) -> int:
+def kept_in_step(plan: Plan, state: State, *, frugal: bool = False) -> int:
     """Bytes that a step keeps for a way back: its state, that of the cells at the beginning of
-    every further part and sub-step, and the fields that its solves find."""
+    every further part, of those that meet at the beginning of every matching (or round of them,
+    where `frugal`), and the fields that solves find."""
     size = {name: int(a.size) * a.dtype.itemsize for name, a in state.items()}
-    substeps = plan.contacts * matching_orders(plan.region.shape).shape[1] * bool(plan.table.pair)
+    matchings = matching_orders(plan.region.shape).shape[1]
+    beginnings = (plan.contacts + matchings) if frugal else plan.contacts * matchings
     fields_kept = size.get("cytokines", 0) * plan.field_repeats * (1 + plan.method.solves)
-    return sum(size.values()) + (substeps + 2) * size["x"] + fields_kept
+    meeting = size["x"] * len(states_that_meet(plan.table)) // len(plan.model.states)
+    return sum(size.values()) + 2 * size["x"] + beginnings * meeting + fields_kept
 
 
 def one_step(
-    plan: Plan, numbers: Numbers, state: State, prepared, due, realise: Realise = mean
+    plan: Plan,
+    numbers: Numbers,
+    state: State,
+    prepared,
+    due,
+    realise: Realise = mean,
+    frugal: bool = False,
 ) -> State:
     """The state after one step, in the order of `lattice.engine.step`."""
     model, region = plan.model, plan.region
@@ -126,7 +140,7 @@ def one_step(
         state = solved(scaled, state, around, prepared, due)
         around = surroundings(plan, state)
     if plan.table.pair and matching_orders(region.shape).shape[1]:
-        state = _contacts(plan, scaled, state, around, realise)
+        state = _contacts(plan, scaled, state, around, realise, frugal)
     if plan.table.site:
         changed = jax.checkpoint(partial(site_substep, plan, realise=realise))
         state = changed(scaled, state, around)
@@ -136,23 +150,41 @@ def one_step(
     return state
 
 
-def _contacts(plan: Plan, numbers: Numbers, state: State, around, realise: Realise) -> State:
+def _contacts(
+    plan: Plan, numbers: Numbers, state: State, around, realise: Realise, frugal: bool
+) -> State:
     orders = jnp.asarray(matching_orders(plan.region.shape))
     key = stream_key(state["seed"], "order of matchings")
     matchings = orders.shape[1]
-    kept = ("step", "seed")
-    moving = {name: value for name, value in state.items() if name in ("x", "tally")}
+    state = in_rows(state)
+    meeting, still = states_that_meet(plan.table), dict(enumerate(state["x"]))
 
     @jax.checkpoint
-    def body(moving, k):
+    def body(carry, k):
         draw = voxel_bits(key, jnp.zeros((), jnp.uint32), state["step"], k // matchings)[0]
         code = orders[draw % orders.shape[0], k % matchings]
-        now = {**moving, **{name: state[name] for name in kept}}
+        moving, tally = carry
+        x = {**still, **dict(zip(meeting, moving, strict=True))}
+        now = {"x": list(x.values()), "step": state["step"], "seed": state["seed"], **tally}
         after = contact_substep(plan, numbers, now, around, (code, k), realise)
-        return {name: after[name] for name in moving}, None
+        tally = {name: after[name] for name in tally}
+        return ([after["x"][code] for code in meeting], tally), None
 
-    moving = jax.lax.scan(body, moving, jnp.arange(plan.contacts * matchings))[0]
-    return {**state, **moving}
+    tally = {name: state[name] for name in state.keys() & {"tally"}}
+    start = [state["x"][code] for code in meeting], tally
+    every = jnp.arange(plan.contacts * matchings)
+    if frugal:
+
+        @jax.checkpoint
+        def matchings_in_order(carry, round_of):
+            return jax.lax.scan(body, carry, round_of)
+
+        every = every.reshape(plan.contacts, matchings)
+        moving, tally = jax.lax.scan(matchings_in_order, start, every)[0]
+    else:
+        moving, tally = jax.lax.scan(body, start, every)[0]
+    x = {**still, **dict(zip(meeting, moving, strict=True))}
+    return in_array({**state, "x": list(x.values()), **tally})
 
 
 def surroundings(plan: Plan, state: State) -> dict[str, Array]:
@@ -179,17 +211,16 @@ def _kill(plan: Plan, numbers: Numbers, state: State, due, realise: Realise) -> 
             continue
         share = jnp.where(due[column], numbers[intervention.fraction], 0)
         killed = [codes[name] for name in intervention.states]
-        into = codes[intervention.into]
-        matrix = stoichiometry([(code, into) for code in killed], len(codes))
+        moves = [(code, codes[intervention.into]) for code in killed]
         index = interventions.draw_index(region, intervention.cluster, model.lattice.voxel)
 
         def uniform(index=index, name=intervention.name):
             key = stream_key(seed, f"intervention.{name}")
             return voxel_uniform(key, index, step, 0).reshape(region.shape)
 
-        x = rows_of(state["x"])
-        fluxes = [x[code] * share for code in killed]
-        state = apply(state, fluxes, uniform, partial(along, matrix=matrix), realise)
+        state = in_rows(state)
+        fluxes = [state["x"][code] * share for code in killed]
+        state = in_array(apply(state, fluxes, uniform, partial(along, moves=moves), realise))
     return state
 
 
@@ -298,23 +329,22 @@ def initial_mean(
 
 def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, realise: Realise):
     places = places_of(region, bone if has_bone(model) else None)
-    fluxes, changes = [], []
+    fluxes, moves = [], []
     for code, cell in enumerate(model.states):
         for seeding in cell.seeding:
             inside = places[seeding.where]
             for stage, share in stage_shares(model, code, numbers[seeding.age], numbers):
                 fluxes.append(jnp.where(inside, numbers[seeding.fraction] * share, 0))
-                changes.append((0, stage))
+                moves.append((0, stage))
     if not fluxes:
         return state
-    matrix = stoichiometry(changes, len(model.states))
-
     def uniform():
         index = jnp.arange(region.size, dtype=jnp.uint32)
         uniform = voxel_uniform(stream_key(state["seed"], "seeding"), index, 0, 0)
         return uniform.reshape(region.shape)
 
-    return apply(state, fluxes, uniform, partial(along, matrix=matrix), realise)
+    effect = partial(along, moves=moves)
+    return in_array(apply(in_rows(state), fluxes, uniform, effect, realise))
 
 
 def stage_shares(model: Model, code: int, oldest, numbers: Numbers):

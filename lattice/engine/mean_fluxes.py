@@ -8,10 +8,10 @@ differs between the mean field (z = f), samples on one-hot x, and what is made o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from lattice.engine.declare import MATRIX_ONE
@@ -29,6 +29,9 @@ FULL = MATRIX_ONE * (1 - 1e-6)
 State = dict[str, Any]
 """Arrays by name; "tally", if there, is what a `Realise` keeps from call to call."""
 
+Changes = dict[int, Float[Array, "Z Y X"]]
+"""By the code of each state that changes."""
+
 Rows = Sequence[Float[Array, "Z Y X"]]
 """Of each rule, in every voxel that its first reactant may be in. The voxels of a pair share one
 draw: on one-hot x at most one of the two has fluxes above 0."""
@@ -43,7 +46,7 @@ class Realise(Protocol):
         self,
         fluxes: Rows,
         uniform: Callable[[], Float[Array, "Z Y X"]],
-        effect: Callable[[Rows], Float[Array, "C Z Y X"]],
+        effect: Callable[[Rows], Changes],
         tally: Any,
     ) -> tuple[Rows, Any]:
         """Realised fluxes and the tally after them."""
@@ -56,31 +59,34 @@ def mean(fluxes: Rows, uniform, effect, tally) -> tuple[Rows, Any]:
 
 
 def apply(state: State, fluxes: Rows, uniform, effect, realise: Realise) -> State:
-    """The state after some fluxes have been realised."""
+    """The state after some fluxes have been realised; "x" is a list of the rows of all states."""
     realised, tally = realise(fluxes, uniform, effect, state.get("tally"))
-    state = {**state, "x": state["x"] + effect(realised)}
+    x = list(state["x"])
+    for code, change in effect(realised).items():
+        x[code] = x[code] + change
+    state = {**state, "x": x}
     return state if tally is None else {**state, "tally": tally}
 
 
-def stoichiometry(changes: list[tuple[int, int]], states: int) -> np.ndarray:
-    """[R, C]: -1 where each (before, after) leaves and +1 where it goes to."""
-    matrix = np.zeros((len(changes), states))
-    for row, (before, after) in enumerate(changes):
-        matrix[row, before] -= 1
-        matrix[row, after] += 1
-    return matrix
-
-
-def along(fluxes: Rows, matrix: np.ndarray) -> Float[Array, "C Z Y X"]:
-    """The change of every state by fluxes of a given stoichiometry."""
+def along(fluxes: Rows, moves: Sequence[tuple[int, int]]) -> Changes:
+    """The changes by fluxes, each of which leaves a state for another."""
     # Sums of a few terms: a product of matrices would be rounded to fewer bits on some devices.
-    rows = []
-    for column in matrix.T:
-        terms = [
-            flux if sign > 0 else -flux for flux, sign in zip(fluxes, column, strict=True) if sign
-        ]
-        rows.append(sum(terms[1:], terms[0]) if terms else jnp.zeros_like(fluxes[0]))
-    return jnp.stack(rows)
+    found: Changes = {}
+    for flux, (before, after) in zip(fluxes, moves, strict=True):
+        if before != after:
+            found[before] = found[before] - flux if before in found else -flux
+            found[after] = found[after] + flux if after in found else flux
+    return found
+
+
+def in_rows(state: State) -> State:
+    """The state with a list of rows in the place of the array of all."""
+    return {**state, "x": rows_of(state["x"])}
+
+
+def in_array(state: State) -> State:
+    """The state with an array of all in the place of the list of rows."""
+    return {**state, "x": jnp.stack(state["x"])}
 
 
 def draws(plan: Plan, state: State, stream: str, substep) -> Callable[[], Float[Array, "Z Y X"]]:
@@ -97,21 +103,18 @@ def draws(plan: Plan, state: State, stream: str, substep) -> Callable[[], Float[
 
 def site_substep(plan: Plan, numbers: Numbers, state: State, around, realise: Realise) -> State:
     """The rules of single cells, all states at once."""
-    x = rows_of(state["x"])
+    state = in_rows(state)
+    x = state["x"]
     view = MeanView(plan.model, plan.region, x, around)
-    fluxes, changes = [], []
+    fluxes, moves = [], []
     for group in plan.table.site:
         source = group.reactants[0]
         quotas = site_quotas(group, view, plan.table, numbers, plan.model.time.step)
         for entry, q in zip(group.entries, quotas, strict=True):
             fluxes.append(q * x[source])
-            changes.append((source, entry.products[0]))
-    matrix = stoichiometry(changes, len(x))
-
-    def effect(z: Rows) -> Float[Array, "C Z Y X"]:
-        return along(z, matrix)
-
-    return apply(state, fluxes, draws(plan, state, "site", 0), effect, realise)
+            moves.append((source, entry.products[0]))
+    effect = partial(along, moves=moves)
+    return in_array(apply(state, fluxes, draws(plan, state, "site", 0), effect, realise))
 
 
 def site_quotas(
@@ -133,13 +136,13 @@ def contact_substep(
     plan: Plan, numbers: Numbers, state: State, around, where, realise: Realise
 ) -> State:
     """One matching, `where` = (its code, number of the sub-step): in every voxel the first reactant
-    of a rule may meet the second one in the partner."""
+    of a rule may meet the second one in the partner. "x" is a list of rows."""
     code, substep = where
-    x, matching = rows_of(state["x"]), Matching(plan.region, code)
+    x, matching = state["x"], Matching(plan.region, code)
     own = MeanView(plan.model, plan.region, x, around)
     views = own, PartnerView(own, matching)
-    met = rows_of(matching.partner(state["x"]))
-    fluxes, changes = [], ([], [])
+    met = matching.partner({group.reactants[1]: x[group.reactants[1]] for group in plan.table.pair})
+    fluxes, moves = [], ([], [])
     for group in plan.table.pair:
         a, b = group.reactants
         both = x[a] * met[b]
@@ -148,11 +151,13 @@ def contact_substep(
         for entry, q in zip(group.entries, _pair_quotas(group, views, plan, numbers), strict=True):
             fluxes.append(q * both)
             for place in (0, 1):
-                changes[place].append((group.reactants[place], entry.products[place]))
-    here, there = (stoichiometry(c, len(x)) for c in changes)
+                moves[place].append((group.reactants[place], entry.products[place]))
 
-    def effect(z: Rows) -> Float[Array, "C Z Y X"]:
-        return along(z, here) + matching.partner(along(z, there))
+    def effect(z: Rows) -> Changes:
+        found = along(z, moves[0])
+        for code, change in matching.partner(along(z, moves[1])).items():
+            found[code] = found[code] + change if code in found else change
+        return found
 
     alone = draws(plan, state, "contact", substep)
 
@@ -197,3 +202,11 @@ def _fate_share(entry: Entry, table: Table, numbers: Numbers):
     weights = [numbers[f.weight] for f in fates]
     total = sum(weights[1:], weights[0])
     return leaving * numbers[entry.fate.weight] / jnp.where(total > 0, total, 1)
+
+
+def states_that_meet(table: Table) -> tuple[int, ...]:
+    """Codes of the states that are read or changed by rules of pairs."""
+    found = set()
+    for group in table.pair:
+        found.update(group.reactants, *(entry.products for entry in group.entries))
+    return tuple(sorted(found))

@@ -1,8 +1,9 @@
-"""What the field solves of a chunk left of their residuals, and whether that is little enough.
+"""What the field solves of a chunk left to do, and whether that is little enough.
 
-The last solve of a chunk is looked at, since nothing else of it is kept: the residual of its first
-conjugate gradients against the one that they began with, and against the field itself. The matrix
-is symmetric with no eigenvalue below 1, so the error that a residual leaves is not larger than it.
+The last solve of a chunk is looked at, since nothing else of it is kept: what its first conjugate
+gradients left of their residual, and how much they changed the field. The error of the change is
+taken to be the same part of it as the residual is of the one they began with; it is most often
+less, since the matrix stretches what is rough.
 """
 
 from __future__ import annotations
@@ -18,21 +19,18 @@ from lattice.engine.region import Region
 from lattice.kernels.conjugate_gradient import Residual
 
 TOLERANCE = 0.15
-"""The part of the residual that the iterations of a solve may leave; of the bone model's they leave
-up to 0.06."""
-
-NEGLIGIBLE = 0.05
-"""A residual below this part of the field is as good as none. It is far larger than the error that
-it stands for, since the matrix stretches what is rough up to thousands of times; where a field
-stands still, rounding alone leaves some hundredths."""
+"""The relative error of a field that the iterations of a solve may leave by this estimate: a sign
+that they fail, not the accuracy that they aim at. Those of the bone model left up to 0.04."""
 
 
 class Left(NamedTuple):
     """Of each field over the whole lattice: sums of squares of the residual before and after the
-    solve and of the field, and the flat index of the voxel where most is left."""
+    solve, of what the solve has found, and of the field; and the flat index of the voxel where most
+    is left."""
 
     start: Float[Array, "S"]
     left: Float[Array, "S"]
+    solution: Float[Array, "S"]
     field: Float[Array, "S"]
     place: UInt32[Array, "S"]
 
@@ -43,15 +41,19 @@ def left_by(residual: Residual, fields: Float[Array, "Z Y X S"], region: Region)
     field = jnp.sum(fields * fields, axis=(0, 1, 2))
     names = region.blocks.mesh_axes()
     if not names:
-        return Left(residual.start, residual.left, field, place)
-    start, left, field = (jax.lax.psum(a, names) for a in (residual.start, residual.left, field))
+        return Left(residual.start, residual.left, residual.solution, field, place)
+    summed = (residual.start, residual.left, residual.solution, field)
+    start, left, solution, field = (jax.lax.psum(a, names) for a in summed)
     worst, places = (jax.lax.all_gather(a, names) for a in (residual.worst, place))
     chosen = jnp.argmax(worst, axis=0)
-    return Left(start, left, field, jnp.take_along_axis(places, chosen[None], axis=0)[0])
+    return Left(start, left, solution, field, jnp.take_along_axis(places, chosen[None], axis=0)[0])
 
 
-def solved(left: Left) -> np.ndarray:
-    """For each field, whether the iterations of its solve have reached their error (host)."""
-    start, field = (np.asarray(a, np.float64) for a in (left.start, left.field))
-    allowed = np.maximum(TOLERANCE**2 * start, NEGLIGIBLE**2 * field)
-    return np.asarray(left.left, np.float64) <= allowed
+def errors(left: Left) -> np.ndarray:
+    """For each field, an estimate of the relative error that the iterations left (host)."""
+    parts = (left.start, left.left, left.solution, left.field)
+    start, remaining, solution, field = (np.asarray(a, np.float64) for a in parts)
+    # Nothing to solve for leaves no error; what is left of a field of nothing is all of it.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.sqrt(remaining / start * solution / field)
+    return np.where((remaining > 0) & (solution > 0), relative, 0)

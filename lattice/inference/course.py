@@ -21,7 +21,7 @@ State = dict[str, Any]
 MEMORY = 4.0
 """GB (1e9 bytes) that the way back may keep, unless more or less is asked for."""
 
-MOST_LEVELS = 4
+MOST_LEVELS = 5
 """Levels beyond these would save little memory and cost as much as those before."""
 
 

@@ -15,7 +15,7 @@ from lattice.engine.declare import has_bone
 from lattice.engine.devices import region_of
 from lattice.engine.initial import places_of
 from lattice.engine.matching import Matching, rows_of
-from lattice.engine.mean_fluxes import Realise, contact_substep, site_substep
+from lattice.engine.mean_fluxes import Realise, contact_substep, in_rows, site_substep
 from lattice.engine.numbers import Numbers
 from lattice.engine.plan import Plan, matching_orders, plan_of
 from lattice.model.errors import InputError
@@ -104,7 +104,7 @@ def _step_matrix(plan: Plan, numbers: Numbers, configurations) -> Float[Array, "
 
             def meet(state, around, realise, code=code):
                 where = (jnp.int32(code), 0)
-                return contact_substep(plan, numbers, state, around, where, realise)
+                return contact_substep(plan, numbers, in_rows(state), around, where, realise)
 
             found[code] = _transitions(plan, numbers, configurations, meet, pairs)
         contact = jnp.zeros_like(one)
@@ -136,7 +136,7 @@ def _transitions(plan: Plan, numbers: Numbers, configurations, substep, draws):
         table = jnp.stack(fluxes)
 
         def shift(unit: Float[Array, "R Z Y X"]) -> Int32[Array, ""]:
-            codes = jnp.arange(states, dtype=real) @ effect(rows_of(unit)).reshape(states, -1)
+            codes = sum(code * row.reshape(-1) for code, row in effect(rows_of(unit)).items())
             return jnp.rint(jnp.sum(codes * jnp.asarray(weights, real))).astype(jnp.int32)
 
         units = jnp.eye(table.size, dtype=real).reshape(-1, *table.shape)

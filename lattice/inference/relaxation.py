@@ -114,8 +114,11 @@ class Relaxation:
             counts = self._without_stages(mean_field.counts(state))
             return read_state(self.model, self.observables, state, counts)
 
-        kept = bytes_of(state), mean_field.kept_in_step(plan, state)
-        step = mean_field.stepping(plan, numbers, state)
+        # To make contacts anew costs time where all that they keep would stay in a cache.
+        all_kept = due.shape[0] * mean_field.kept_in_step(plan, state)
+        frugal = all_kept > 1e9 * self.memory
+        kept = bytes_of(state), mean_field.kept_in_step(plan, state, frugal=frugal)
+        step = mean_field.stepping(plan, numbers, state, frugal=frugal)
         return self._course(step, state, due, measure, kept)[jnp.asarray(rows)]
 
     def _pair_closure(self, numbers: Numbers, due: Bool[Array, "N I"]) -> Float[Array, "T O"]:
