@@ -20,17 +20,25 @@ from lattice.io.checkpoint import read_checkpoint, write_checkpoint
 from lattice.model import load
 from lattice.model.structure import Model
 
-DISH = Path(__file__).resolve().parents[1] / "configs" / "fits" / "efferocytosis" / "model.toml"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DISH = CONFIGS / "fits" / "efferocytosis" / "model.toml"
 
 DISH_EDGE, LARGE_DISH_EDGE = 10, 24
 """Edges of its lattice here: ensembles and relaxations serve small pieces."""
 
 PARAMETERS = ("rule.die.rate", "rule.engulf.rate", "cytokine.TGFb.diffusion")
+BONE_PARAMETERS = ("rule.die_aged.rate", "rule.engulf.rate", "cytokine.TGFb.diffusion")
 
 
 def dish(edge: int = DISH_EDGE) -> Model:
     """The model that the example of a fit uses."""
     return load(DISH, overrides=[f"lattice.shape={list(cube(edge))}"])
+
+
+def small_bone() -> Model:
+    """The model of adult bone with trabeculae that fit into a piece as small as the dish."""
+    edge = f"lattice.shape={list(cube(LARGE_DISH_EDGE))}"
+    return load(CONFIGS / "adult.toml", overrides=[edge, 'geometry.thickness="20 um"'])
 
 
 def ensemble(setting: Setting) -> Iterator[Record]:
@@ -58,20 +66,24 @@ def ensemble(setting: Setting) -> Iterator[Record]:
 
 
 def gradient(setting: Setting) -> Iterator[Record]:
-    """A day of the mean-field relaxation, and its derivative by three numbers backwards in time;
-    both with twelve iterations for each solve, as derivatives need them."""
+    """The mean-field relaxation, and its derivative by three numbers backwards in time, both with
+    twelve iterations for each solve, as derivatives need them: a day of the dish and ten hours of
+    bone."""
     for edge in (DISH_EDGE, LARGE_DISH_EDGE):
-        yield from _gradient(setting, edge)
+        yield from _gradient(setting, dish(edge), "osteoblast", PARAMETERS, 24.0)
+    yield from _gradient(setting, small_bone(), "BV/TV", BONE_PARAMETERS, 10.0)
 
 
-def _gradient(setting: Setting, edge: int) -> Iterator[Record]:
-    model, hours = dish(edge), 24.0
-    function = relaxation(model, ["osteoblast"], [hours], seed=setting.drawn_from)
+def _gradient(
+    setting: Setting, model: Model, observable: str, parameters: tuple[str, ...], hours: float
+) -> Iterator[Record]:
+    function = relaxation(model, [observable], [hours], seed=setting.drawn_from)
+    edge = model.lattice.shape[0]
 
     def course(values):
-        return function(dict(zip(PARAMETERS, values, strict=True)))[0, 0]
+        return function(dict(zip(parameters, values, strict=True)))[0, 0]
 
-    values = jnp.asarray([model.values[name] for name in PARAMETERS], jnp.float32)
+    values = jnp.asarray([model.values[name] for name in parameters], jnp.float32)
     forward = None
     for method, traced in (("forward", course), ("gradient", jax.value_and_grad(course))):
         program, compile_s = compiled(traced, values)

@@ -84,9 +84,7 @@ def first_unsolved(model: Model, left: Left) -> Fault | None:
     place = int(left.place[i])
     voxel = (place % x, place // x % y, place // (x * y))
     name = f"the error that the field solve left of {local_cytokines(model)[i].name}"
-    return Fault(
-        name, found[i], f"of it ({TOLERANCE:g} is allowed), most", voxel, 1, _ITERATIONS
-    )
+    return Fault(name, found[i], f"of it ({TOLERANCE:g} is allowed), most", voxel, 1, _ITERATIONS)
 
 
 def _faults(model: Model, state: Mapping[str, np.ndarray]) -> Iterator[Fault]:

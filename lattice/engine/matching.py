@@ -69,7 +69,7 @@ class Matching:
     def partner(self, values: Any) -> Any:
         """The values at every voxel's partner, and 0 where there is none: of an array whose last
         axes are [Z, Y, X], or of each array of a tree."""
-        ways = [partial(self._partners, 2 * axis + parity) for axis in range(3) for parity in (0, 1)]
+        ways = [partial(self._partners, code) for code in range(6)]
         return lax.switch(self.code, ways, values)
 
     def _partners(self, code: int, values: Any) -> Any:

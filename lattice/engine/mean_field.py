@@ -338,6 +338,7 @@ def _seeded(model: Model, region: Region, numbers: Numbers, state: State, bone, 
                 moves.append((0, stage))
     if not fluxes:
         return state
+
     def uniform():
         index = jnp.arange(region.size, dtype=jnp.uint32)
         uniform = voxel_uniform(stream_key(state["seed"], "seeding"), index, 0, 0)
