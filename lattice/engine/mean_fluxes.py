@@ -40,7 +40,7 @@ draw: on one-hot x at most one of the two has fluxes above 0."""
 @runtime_checkable
 class Realise(Protocol):
     """From fluxes to realised fluxes. `uniform` gives the uniform number of each voxel's draw;
-    `effect` gives the change [C, V] of the state that fluxes make."""
+    `effect` gives the changes of states that fluxes make."""
 
     def __call__(
         self,

@@ -23,6 +23,10 @@ TOLERANCE = 0.15
 that they fail, not the accuracy that they aim at. Those of the bone model left up to 0.04."""
 
 
+NOTHING = 1e-30
+"""A sum of squares that is rounded to few digits, if not to 0."""
+
+
 class Left(NamedTuple):
     """Of each field over the whole lattice: sums of squares of the residual before and after the
     solve, of what the solve has found, and of the field; and the flat index of the voxel where most
@@ -50,10 +54,11 @@ def left_by(residual: Residual, fields: Float[Array, "Z Y X S"], region: Region)
 
 
 def errors(left: Left) -> np.ndarray:
-    """For each field, an estimate of the relative error that the iterations left (host)."""
+    """For each field, an estimate of the relative error that the iterations left (host): relative
+    to the field, or to its change where that is larger, as of a field that vanishes."""
     parts = (left.start, left.left, left.solution, left.field)
     start, remaining, solution, field = (np.asarray(a, np.float64) for a in parts)
-    # Nothing to solve for leaves no error; what is left of a field of nothing is all of it.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.sqrt(remaining / start * solution / field)
-    return np.where((remaining > 0) & (solution > 0), relative, 0)
+    something = np.minimum(start, solution) > NOTHING
+    part = remaining / np.where(something, start, 1)
+    change = solution / np.where(something, np.maximum(field, solution), 1)
+    return np.where(something, np.sqrt(part * change), 0)

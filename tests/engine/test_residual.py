@@ -115,9 +115,11 @@ def test_what_is_left_is_the_true_residual(solver, iterations):
 
 
 def test_the_estimate_is_the_residual_left_times_the_change_of_the_field():
-    start, place = np.full(4, 4, np.float32), np.zeros(4, np.uint32)
-    left = np.array([1, 1, 0, 1], np.float32)
-    solution = np.array([9, 9, 9, 0], np.float32)
-    field = np.array([36, 0, 1, 0], np.float32)
+    place = np.zeros(5, np.uint32)
+    start = np.array([4, 4, 4, 4, 1e-37], np.float32)
+    left = np.array([1, 1, 0, 1, 1e-37], np.float32)
+    solution = np.array([9, 9, 9, 0, 1e-37], np.float32)
+    # The second field has vanished; of the others one stands still, and one was never there.
+    field = np.array([36, 0, 1, 1, 0], np.float32)
     found = errors(Left(start, left, solution, field, place))
-    np.testing.assert_allclose(found, [0.25, np.inf, 0, 0])
+    np.testing.assert_allclose(found, [0.25, 0.5, 0, 0, 0])
