@@ -157,15 +157,18 @@ def _contacts(
     key = stream_key(state["seed"], "order of matchings")
     matchings = orders.shape[1]
     state = in_rows(state)
-    meeting, still = states_that_meet(plan.table), dict(enumerate(state["x"]))
+    meeting = states_that_meet(plan.table)
+
+    def with_rows(moving) -> list:
+        rows = dict(zip(meeting, moving, strict=True))
+        return [rows.get(code, still) for code, still in enumerate(state["x"])]
 
     @jax.checkpoint
     def body(carry, k):
         draw = voxel_bits(key, jnp.zeros((), jnp.uint32), state["step"], k // matchings)[0]
         code = orders[draw % orders.shape[0], k % matchings]
         moving, tally = carry
-        x = {**still, **dict(zip(meeting, moving, strict=True))}
-        now = {"x": list(x.values()), "step": state["step"], "seed": state["seed"], **tally}
+        now = {"x": with_rows(moving), "step": state["step"], "seed": state["seed"], **tally}
         after = contact_substep(plan, numbers, now, around, (code, k), realise)
         tally = {name: after[name] for name in tally}
         return ([after["x"][code] for code in meeting], tally), None
@@ -183,8 +186,7 @@ def _contacts(
         moving, tally = jax.lax.scan(matchings_in_order, start, every)[0]
     else:
         moving, tally = jax.lax.scan(body, start, every)[0]
-    x = {**still, **dict(zip(meeting, moving, strict=True))}
-    return in_array({**state, "x": list(x.values()), **tally})
+    return in_array({**state, "x": with_rows(moving), **tally})
 
 
 def surroundings(plan: Plan, state: State) -> dict[str, Array]:

@@ -2,8 +2,9 @@
 
 The last solve of a chunk is looked at, since nothing else of it is kept: what its first conjugate
 gradients left of their residual, and how much they changed the field. The error of the change is
-taken to be the same part of it as the residual is of the one they began with; it is most often
-less, since the matrix stretches what is rough.
+taken to be the same part of it as the residual is of the one they began with. That is an estimate
+of its order alone: the matrix stretches what is rough, so a rough error is less, and a smooth one
+beside rough sources is more.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from lattice.kernels.conjugate_gradient import Residual
 
 TOLERANCE = 0.15
 """The relative error of a field that the iterations of a solve may leave by this estimate: a sign
-that they fail, not the accuracy that they aim at. Those of the bone model left up to 0.04."""
-
+that they fail, not the accuracy that they aim at."""
 
 NOTHING = 1e-30
 """A sum of squares that is rounded to few digits, if not to 0."""

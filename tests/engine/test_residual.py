@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from lattice.engine.residual import Left, errors
+from lattice.engine.simulation import Simulation
 from lattice.io.checkpoint import list_checkpoints
 from lattice.kernels import conjugate_gradient
 from lattice.kernels.fusion import always
 from lattice.kernels.stencil import Grid
+from lattice.model import loads
+from lattice.run import bone_of
 from tests.cli.tiny import run_command
 from tests.conftest import HEAD
 
@@ -41,12 +44,16 @@ seeding = { where = "marrow", fraction = 0.02 }
 """
 
 
-def run_with(iterations: int, folder) -> subprocess.CompletedProcess[str]:
+def hard(iterations: int) -> str:
     head = HEAD.format(
         shape=[12, 11, 10], boundary='"no-flux"', step="30 min", until="6 h", time=""
     )
+    return head + HARD.replace("ITERATIONS", str(iterations))
+
+
+def run_with(iterations: int, folder) -> subprocess.CompletedProcess[str]:
     config = folder / f"hard{iterations}.toml"
-    config.write_text(head + HARD.replace("ITERATIONS", str(iterations)))
+    config.write_text(hard(iterations))
     target = folder / f"run{iterations}"
     return run_command("run", config, "--out", target, "--seed", "1", "--quiet")
 
@@ -112,6 +119,21 @@ def test_what_is_left_is_the_true_residual(solver, iterations):
     blind, none = run(r, None)
     np.testing.assert_array_equal(blind, u)
     assert none is None
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_the_estimate_is_of_the_order_of_the_true_error(iterations):
+    found = {}
+    for count in (iterations, 30):
+        model = loads(hard(count))
+        simulation = Simulation(model, 1, bone_of(model, 1))
+        simulation.advance(1)
+        found[count] = np.asarray(simulation.host_state()["cytokines"], np.float64)
+        if count == iterations:
+            estimate = errors(Left(*jax.device_get(simulation._left)))[0]
+    truth = found[30]
+    true = np.linalg.norm(found[iterations] - truth) / np.linalg.norm(truth)
+    assert true / 5 < estimate < 20 * true
 
 
 def test_the_estimate_is_the_residual_left_times_the_change_of_the_field():
