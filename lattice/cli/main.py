@@ -45,6 +45,8 @@ DEVICES = (
     "that lattice.shape has x first)"
 )
 
+AT_A_TIME = "one on each GPU, else on each core that memory has room for"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence and exit code 2."""
@@ -130,7 +132,7 @@ def _trial(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder (default runs/NAME); the same one goes on"
     )
-    sub.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: the cores)")
+    sub.add_argument("--jobs", type=int, metavar="N", help=f"runs at a time (default: {AT_A_TIME})")
     sub.add_argument("--replicates", type=int, metavar="N", help="runs of each arm")
     sub.add_argument("--arms", metavar="A,B", help="run only these arms now")
     sub.add_argument(
@@ -192,6 +194,9 @@ def _problem(sub: argparse.ArgumentParser, table: str) -> None:
         default=[],
         metavar="KEY=VALUE",
         help=f'replace a key of [{table}], as runs=16 or reading="mean_field" (repeatable)',
+    )
+    sub.add_argument(
+        "--jobs", type=int, metavar="N", help=f"sampled runs at a time (default: {AT_A_TIME})"
     )
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lattice.engine.declare import bytes_per_voxel, local_cytokines
@@ -19,10 +21,12 @@ MATCHING_SECONDS = 3e-9
 REST_SECONDS = 40e-9
 """Per voxel and step: sites, matrix, sources (case whole-step)."""
 
-
 REFERENCE_BANDWIDTH = 27.6e9
 """Bytes per second of a copy on the machine of these figures (case copy of the same record): a
 step is bound by memory, so on other devices its time follows theirs."""
+
+COMPILATION_BYTES = 1.2e9
+"""Memory of a process with JAX and the compilation of a step of the bone model, without arrays."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,12 @@ def estimate(model: Model) -> Estimate:
         solves * cytokines * FIELD_SECONDS + matchings * MATCHING_SECONDS + steps * REST_SECONDS
     )
     return Estimate(voxels * bytes_per_voxel(model), voxels * SOLVER_BYTES * cytokines, seconds)
+
+
+def runs_that_fit(models: Iterable[Model]) -> int:
+    """How many runs of any of these models may go on at a time on the CPU: one for each core that
+    this process may use and that memory has room for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needs = max(e.state_bytes + e.work_bytes for e in map(estimate, models))
+    return max(1, min(cores or 1, int(0.7 * memory / (needs + COMPILATION_BYTES))))

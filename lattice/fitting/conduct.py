@@ -46,19 +46,24 @@ def conduct(
     folder: Path,
     tell: Tell = lambda line: None,
     surrogate: Surrogate | None = None,
+    jobs: int | None = None,
 ) -> Result:
     """Carry a fit out, or go on with it: sampled runs that are in the folder are not repeated.
 
-    A compiled `surrogate` of a problem of the same layout saves its compilation. Raises InputError
+    A compiled `surrogate` of a problem of the same layout saves its compilation. At most `jobs`
+    sampled runs at a time, one on each of JAX's devices (None: as many as there are). Raises
+    InputError
     if the folder holds another problem.
     """
     with claimed_folder(folder, IDENTITY, _said(problem), "a fit of other data, model or seed"):
-        return _carried_out(problem, folder, tell, surrogate)
+        return _carried_out(problem, folder, tell, surrogate, jobs)
 
 
-def _carried_out(problem: Problem, folder: Path, tell: Tell, surrogate: Surrogate | None) -> Result:
+def _carried_out(
+    problem: Problem, folder: Path, tell: Tell, surrogate: Surrogate | None, jobs: int | None
+) -> Result:
     settings = problem.settings
-    store = SampleStore(folder / "samples", problem.settings.seed, tell)
+    store = SampleStore(folder / "samples", problem.settings.seed, tell, jobs)
     if surrogate is None:
         tell("compiling the relaxation")
         surrogate = Surrogate(problem)

@@ -46,20 +46,27 @@ class DesignResult:
 
 
 def design_treatment(
-    design: Design, folder: Path, tell: Tell = lambda line: None, relaxed: Relaxed | None = None
+    design: Design,
+    folder: Path,
+    tell: Tell = lambda line: None,
+    relaxed: Relaxed | None = None,
+    jobs: int | None = None,
 ) -> DesignResult:
     """Design a treatment, or go on with it: sampled runs that are in the folder are not repeated.
 
-    `relaxed`: the compiled relaxation of the same design, if there is one. Raises InputError if
-    the folder holds another design.
+    `relaxed`: the compiled relaxation of the same design, if there is one. At most `jobs`
+    sampled runs at a time, one on each of JAX's devices (None: as many as there are). Raises
+    InputError if the folder holds another design.
     """
     with claimed_folder(folder, IDENTITY, _said(design), "a design of another model, file or seed"):
-        return _carried_out(design, folder, tell, relaxed)
+        return _carried_out(design, folder, tell, relaxed, jobs)
 
 
-def _carried_out(design: Design, folder: Path, tell: Tell, relaxed: Relaxed | None) -> DesignResult:
+def _carried_out(
+    design: Design, folder: Path, tell: Tell, relaxed: Relaxed | None, jobs: int | None
+) -> DesignResult:
     problem = design.problem
-    store = SampleStore(folder / "samples", problem.settings.seed, tell)
+    store = SampleStore(folder / "samples", problem.settings.seed, tell, jobs)
     if relaxed is None:
         tell("compiling the relaxation")
         relaxed = Relaxed(design)

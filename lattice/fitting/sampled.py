@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -10,9 +10,10 @@ from jaxtyping import Float
 from lattice.analysis.histomorphometry import DESCRIPTIONS, histomorphometry, parts_for
 from lattice.engine.simulation import Simulation
 from lattice.fitting.structure import Problem
-from lattice.inference.ensemble import sampled_course
+from lattice.inference.ensemble import batches, courses_here
 from lattice.inference.observables import known_observables
 from lattice.inference.relaxation import steps_of
+from lattice.inference.sharing import each_on_a_device, local_devices
 from lattice.io.vtkhdf import frame
 from lattice.model.errors import NumericalError
 from lattice.model.structure import Model
@@ -22,25 +23,61 @@ from lattice.run import bone_of
 TOGETHER = 64
 """Seeds that one call runs where nothing but series of a lattice without bone is asked."""
 
+Keep = Callable[[Float[np.ndarray, "N M"]], None]
+
 
 def sample(
-    problem: Problem, u: Float[np.ndarray, "P"], seeds: Sequence[int]
+    problem: Problem,
+    u: Float[np.ndarray, "P"],
+    seeds: Sequence[int],
+    *,
+    jobs: int | None = None,
+    known: Float[np.ndarray, "N M"] | None = None,
+    keep: Keep = lambda found: None,
 ) -> Float[np.ndarray, "N M"]:
     """All data as sampled runs with these seeds show them, on the scales of the observables.
 
     A run makes its synthetic bone from its own seed, as `osteolattice run` does. On a logarithmic
-    scale what is not above 0 counts as half of the least that was measured."""
+    scale what is not above 0 counts as half of the least that was measured. The devices of this
+    process, at most `jobs` of them, share the runs. Where `known` is no NaN it is kept, and not run
+    again; `keep` is handed what is there, NaN elsewhere, whenever more has ended."""
     values = problem.canonical(u)
-    found = np.empty((len(seeds), len(problem.data)))
-    for condition in sorted({d.condition for d in problem.data}):
-        model = problem.conditions[condition].model.with_values(**values)
-        alike = model.geometry.kind == "empty" and not _measures(problem)
-        batch = TOGETHER if alike else 1
-        for first in range(0, len(seeds), batch):
-            courses = _courses(problem, condition, model, seeds[first : first + batch])
-            for k, course in enumerate(courses):
-                _read(problem, condition, course, found[first + k])
+    shape = (len(seeds), len(problem.data))
+    found = np.full(shape, np.nan) if known is None else known.copy()
+    devices = local_devices(jobs)
+    tasks = [
+        (condition, rows)
+        for condition in sorted({d.condition for d in problem.data})
+        for rows in _batches(problem, condition, found, len(devices))
+    ]
+    models = {
+        condition: problem.conditions[condition].model.with_values(**values)
+        for condition in {condition for condition, _ in tasks}
+    }
+
+    def courses(task):
+        condition, rows = task
+        return _courses(problem, condition, models[condition], [seeds[row] for row in rows])
+
+    def read(place: int, courses) -> None:
+        condition, rows = tasks[place]
+        for row, course in zip(rows, courses, strict=True):
+            _read(problem, condition, course, found[row])
+        keep(found)
+
+    each_on_a_device(courses, tasks, devices, read)
     return found
+
+
+def _batches(
+    problem: Problem, condition: int, found: Float[np.ndarray, "N M"], devices: int
+) -> list[Sequence[int]]:
+    """Rows of the runs of a condition that are missing, in parts that one call makes."""
+    here = [d.condition == condition for d in problem.data]
+    missing = [int(row) for row in np.flatnonzero(np.isnan(found[:, here]).any(axis=1))]
+    geometry = problem.conditions[condition].model.geometry
+    alike = geometry.kind == "empty" and not _measures(problem)
+    return batches(missing, TOGETHER if alike else 1, devices)
 
 
 def _measures(problem: Problem) -> list[str]:
@@ -63,9 +100,8 @@ def _courses(
     if _measures(problem):
         return [_measured_course(model, seed, hours, names) for seed in seeds]
     bone = bone_of(model, seeds[0])
-    table = sampled_course(
-        model, {}, names, [int(s) for s in steps_of(model, hours)], list(seeds), bone
-    )
+    steps = [int(s) for s in steps_of(model, hours)]
+    table = courses_here(model, names, steps, list(seeds), bone)
     return [
         {h: dict(zip(names, row, strict=True)) for h, row in zip(hours, rows, strict=True)}
         for rows in table

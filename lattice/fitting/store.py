@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,15 +17,19 @@ from lattice.io.files import replacing
 SEEDS_APART = 10_000_000
 """Seeds of sampled runs begin here, so that data simulated with small seeds are not met again."""
 
+SECONDS_BETWEEN_WRITES = 10.0
+
 Tell = Callable[[str], None]
 
 
 class SampleStore:
     """Sampled runs in a folder, each set under a name, with the point and the seeds that it belongs
-    to. `runs` counts what was asked for, whether it was on disk or not."""
+    to; those of a set that have ended are there before it is complete. `runs` counts what was asked
+    for, whether it was on disk or not. At most `jobs` runs at a time (None: as many as JAX has
+    devices)."""
 
-    def __init__(self, folder: Path, seed: int, tell: Tell) -> None:
-        self.folder, self.seed, self.tell, self.runs = folder, seed, tell, 0
+    def __init__(self, folder: Path, seed: int, tell: Tell, jobs: int | None = None) -> None:
+        self.folder, self.seed, self.tell, self.jobs, self.runs = folder, seed, tell, jobs, 0
         folder.mkdir(exist_ok=True)
 
     def seeds(self, first: int, count: int) -> range:
@@ -40,17 +45,34 @@ class SampleStore:
         path = self.folder / f"{name}.npz"
         made_of = np.array([*u, seeds[0], len(seeds)], float)
         found = _read(path, made_of)
-        if found is not None:
+        if found is not None and not np.isnan(found).any():
             return found
         self.tell(f"{name}: {len(seeds)} sampled runs of each condition")
-        sampled = sample(problem, u, seeds)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, made_of=made_of, sampled=sampled)
+        began = kept = time.monotonic()
+        before = 0.0 if found is None else float(np.mean(~np.isnan(found)))
+
+        def keep(found: Float[np.ndarray, "N M"]) -> None:
+            nonlocal kept
+            now, done = time.monotonic(), float(np.mean(~np.isnan(found)))
+            if now - kept > SECONDS_BETWEEN_WRITES and done < 1:
+                _write(path, made_of, found)
+                left = (now - began) * (1 - done) / (done - before)
+                self.tell(f"{name}: {100 * done:.0f} % of the runs, {left:.0f} s left")
+                kept = now
+
+        sampled = sample(problem, u, seeds, jobs=self.jobs, known=found, keep=keep)
+        _write(path, made_of, sampled)
         return sampled
 
 
+def _write(path: Path, made_of: np.ndarray, sampled: Float[np.ndarray, "N M"]) -> None:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, made_of=made_of, sampled=sampled)
+
+
 def _read(path: Path, made_of: np.ndarray) -> np.ndarray | None:
-    """Runs that were made of this point and these seeds; None if none that can be read were."""
+    """Runs that were made of this point and these seeds, NaN where one is missing; None if none
+    that can be read were."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["sampled"] if np.array_equal(file["made_of"], made_of) else None

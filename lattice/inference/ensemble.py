@@ -18,6 +18,7 @@ from lattice.engine.plan import Plan, plan_of
 from lattice.engine.simulation import Simulation
 from lattice.engine.step import advance
 from lattice.inference.observables import read_state
+from lattice.inference.sharing import each_on_a_device, local_devices
 from lattice.kernels.counting import count_values
 from lattice.kernels.random_bits import seed_words
 from lattice.model.structure import Model
@@ -38,17 +39,41 @@ def sampled_course(
     bone: np.ndarray | None,
 ) -> Float[np.ndarray, "B T O"]:
     """The observables of the sampled simulator at some steps, for each of the seeds, with some
-    numbers of the model changed. One seed draws the same numbers whatever the changes."""
-    changed = model.with_values(**changes)
-    if int(np.prod(model.lattice.shape)) > FEW_VOXELS:
-        return np.stack([_one_run(changed, observables, steps, seed, bone) for seed in seeds])
-    batch = max(1, TOGETHER // int(np.prod(model.lattice.shape)))
-    numbers = numbers_of(changed)
-    found = []
-    for start in range(0, len(seeds), batch):
-        words = np.stack([seed_words(s) for s in seeds[start : start + batch]])
-        found.append(_together(changed, tuple(observables), steps, numbers, words, bone))
-    return np.concatenate(found)
+    numbers of the model changed. One seed draws the same numbers whatever the changes. The devices
+    of this process share the seeds."""
+    changed, devices = model.with_values(**changes), local_devices()
+
+    def courses(some: Sequence[int]) -> Float[np.ndarray, "B T O"]:
+        return courses_here(changed, observables, steps, some, bone)
+
+    parts = batches(seeds, seeds_together(changed), len(devices))
+    return np.concatenate(each_on_a_device(courses, parts, devices))
+
+
+def seeds_together(model: Model) -> int:
+    """How many seeds of a model one program runs."""
+    voxels = int(np.prod(model.lattice.shape))
+    return max(1, TOGETHER // voxels) if voxels <= FEW_VOXELS else 1
+
+
+def batches(seeds: Sequence[int], most: int, devices: int) -> list[Sequence[int]]:
+    """The seeds in parts of at most so many, and one for each device at least."""
+    size = max(1, min(most, -(-len(seeds) // devices)))
+    return [seeds[k : k + size] for k in range(0, len(seeds), size)]
+
+
+def courses_here(
+    model: Model,
+    observables: Sequence[str],
+    steps: Sequence[int],
+    seeds: Sequence[int],
+    bone: np.ndarray | None,
+) -> Float[np.ndarray, "B T O"]:
+    """As `sampled_course`, on JAX's default device alone."""
+    if seeds_together(model) == 1:
+        return np.stack([_one_run(model, observables, steps, seed, bone) for seed in seeds])
+    words = np.stack([seed_words(s) for s in seeds])
+    return _together(model, tuple(observables), steps, numbers_of(model), words, bone)
 
 
 def _one_run(model: Model, observables, steps, seed: int, bone) -> Float[np.ndarray, "T O"]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from lattice.engine.estimate import estimate
+from lattice.engine.estimate import runs_that_fit
 from lattice.io.lock import RunLock
 from lattice.model.errors import InputError
 from lattice.model.kinds import did_you_mean
 from lattice.model.structure import Model
 from lattice.trial.folder import TrialFolder, result_of
+from lattice.trial.gpus import visible_gpus
 from lattice.trial.models import essence
 from lattice.trial.pool import Show, Stop, carry_out
 from lattice.trial.results import Results, collect
@@ -24,10 +23,7 @@ from lattice.trial.structure import Trial
 from lattice.trial.tables import write_tables
 from lattice.trial.worker import Job
 
-__all__ = ["Ending", "conduct", "jobs_of", "processes_for"]
-
-PROCESS_BYTES = 1.2e9
-"""Memory of a process with JAX and the compilation of a step of the bone model, without arrays."""
+__all__ = ["Ending", "conduct", "jobs_of"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ def conduct(
 
     Runs that have finished in this folder are kept. `arms`: only these are run now. `part` (i, n):
     only every n-th replicate from the i-th (from 1), beside other parts that may run at the same
-    time, and no tables. `processes`: None for as many as there are cores. Raises InputError, also
+    time, and no tables. `processes`: runs at a time, None for one on each GPU or, where there is
+    none, on each core that memory has room for. Raises InputError, also
     for a folder of another trial, StorageError, DamagedFileError.
     """
     names = [arm.name for arm in trial.arms]
@@ -74,8 +71,10 @@ def conduct(
             locks.enter_context(RunLock(folder, part=f"replicate {replicate}"))
         place.prepare()
         jobs = jobs_of(trial, place, names if arms is None else arms, replicates)
-        count = processes_for(trial, processes)
-        standing = carry_out(jobs, count, show, stop)
+        gpus = visible_gpus()
+        if processes is None:
+            processes = len(gpus) or runs_that_fit(arm.model for arm in trial.arms)
+        standing = carry_out(jobs, processes, show, stop, gpus)
         results = None
         if part is None:
             results = collect(trial, place)
@@ -83,29 +82,6 @@ def conduct(
     missing = len(jobs) - standing.finished - len(standing.failed)
     reason = stop() if missing else None
     return Ending(folder, standing.finished, missing, standing.failed, reason, results)
-
-
-def processes_for(trial: Trial, asked: int | None) -> int:
-    """How many runs at a time: as asked; else one on a GPU, and on CPU one for each core that this
-    process may use and that memory has room for."""
-    if asked is not None:
-        return asked
-    if _on_gpu():
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    needs = max((estimate(arm.model) for arm in trial.arms), key=lambda e: e.state_bytes)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    room = int(0.7 * memory / (needs.state_bytes + needs.work_bytes + PROCESS_BYTES))
-    return max(1, min(cores or 1, room))
-
-
-def _on_gpu() -> bool:
-    """Whether JAX will compute on a GPU; asked without claiming it for this process."""
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms:
-        return "cuda" in platforms or "gpu" in platforms
-    names = ("jax_cuda13_plugin", "jax_cuda12_plugin")
-    return any(importlib.util.find_spec(name) is not None for name in names)
 
 
 def jobs_of(

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -14,6 +14,7 @@ from typing import Any
 
 from lattice.model.errors import OsteolatticeError
 from lattice.trial.folder import write_failure
+from lattice.trial.gpus import environment_of
 from lattice.trial.worker import Job, Workshop, attempt, serve
 
 __all__ = ["Standing", "carry_out", "choose"]
@@ -63,18 +64,20 @@ Show = Callable[[Standing], None]
 Stop = Callable[[], str | None]
 
 
-def carry_out(jobs: Sequence[Job], processes: int, show: Show, stop: Stop) -> Standing:
+def carry_out(
+    jobs: Sequence[Job], processes: int, show: Show, stop: Stop, gpus: tuple[str, ...] = ()
+) -> Standing:
     """Does all jobs, those first that others need; returns where it stands at the end.
 
-    A job whose beginning failed fails with it. Raises OsteolatticeError for what would hit every
-    run."""
+    `gpus`: their names (see `gpus.visible_gpus`); each process uses one, in turn. A job whose
+    beginning failed fails with it. Raises OsteolatticeError for what would hit every run."""
     standing = Standing(len(jobs), sum((job.work for job in jobs), 0.0))
     waiting = list(jobs)
     processes = min(processes, len(jobs))
     if processes <= 1:
         _alone(waiting, standing, show, stop)
     else:
-        with _Pool(processes) as pool:
+        with _Pool(processes, gpus) as pool:
             pool.work(waiting, standing, show, stop)
     show(standing)
     return standing
@@ -134,17 +137,18 @@ class _Worker:
 
 
 class _Pool:
-    """Persistent worker processes, each with JAX on one thread."""
+    """Persistent worker processes, each with JAX on one thread or on one GPU."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, gpus: tuple[str, ...] = ()) -> None:
         self.context = multiprocessing.get_context("spawn")
         self.stopped = self.context.Event()
-        self.workers = [self._new() for _ in range(processes)]
+        self.environments = [environment_of(k, gpus) for k in range(processes)]
+        self.workers = [self._new(environment) for environment in self.environments]
 
-    def _new(self) -> _Worker:
+    def _new(self, environment: Mapping[str, str]) -> _Worker:
         here, there = self.context.Pipe()
         process = self.context.Process(target=serve, args=(there, self.stopped), daemon=True)
-        with _one_thread_each():
+        with _environment(environment or _one_thread_each()):
             process.start()
         there.close()
         return _Worker(process, here)
@@ -205,7 +209,8 @@ class _Pool:
             problem = f"its process ended (code {code}); is there enough memory for --jobs?"
             write_failure(job.folder, problem)
             standing.ended(job, problem)
-            self.workers[self.workers.index(worker)] = self._new()
+            place = self.workers.index(worker)
+            self.workers[place] = self._new(self.environments[place])
             return
         if kind == "at":
             standing.at(job, content)
@@ -220,17 +225,22 @@ class _Pool:
             standing.ended(job, content if kind == "failed" else None)
 
 
-@contextmanager
-def _one_thread_each():
-    """The environment of workers: several on one machine must not compete for its cores."""
+def _one_thread_each() -> dict[str, str]:
+    """The environment of workers on CPU: several on one machine must not compete for its cores."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    wanted = {
+    return {
         "XLA_FLAGS": flags,
         "NPROC": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """What a process that is started inside inherits; GPUs are not filled at once, since more than
+    one process may use one."""
+    wanted = {**wanted, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

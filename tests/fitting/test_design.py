@@ -157,7 +157,7 @@ def test_goes_on_without_repeating_runs(designed, monkeypatch):
 
     design, result, folder, relaxed = designed
 
-    def never(*_):
+    def never(*_, **__):
         raise AssertionError("a sampled run was repeated")
 
     monkeypatch.setattr(store, "sample", never)

@@ -84,7 +84,7 @@ def test_damaged_samples_are_made_anew(tmp_path, monkeypatch, damage):
 
     problem = load_fit(DISH)
     made = np.zeros((2, len(problem.data)))
-    monkeypatch.setattr(store, "sample", lambda *_: made)
+    monkeypatch.setattr(store, "sample", lambda *_, **__: made)
     kept = SampleStore(tmp_path / "samples", 0, lambda line: None)
     found = [kept.get("one", problem, problem.start, kept.seeds(0, 2))]
     path = tmp_path / "samples" / "one.npz"
@@ -101,7 +101,7 @@ def test_goes_on_without_repeating_runs(fitted, dish, monkeypatch):
     result, folder = fitted
     import lattice.fitting.store as store
 
-    def never(*_):
+    def never(*_, **__):
         raise AssertionError("a sampled run was repeated")
 
     monkeypatch.setattr(store, "sample", never)

@@ -1,0 +1,126 @@
+"""Sampled runs of a fit are shared by devices, and kept as they end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+import lattice.fitting.sampled as sampled
+import lattice.fitting.store as store
+from lattice.fitting.reading import load_fit
+from lattice.fitting.store import SampleStore
+from lattice.inference.sharing import each_on_a_device
+from lattice.model.errors import NumericalError
+from tests.cli.tiny import environment
+from tests.docs.blocks import ROOT
+from tests.trial.tiny import MODEL
+
+FIT = """
+schema = 1
+[fit]
+model = "model.toml"
+parameters = "parameters.tsv"
+observables = "observables.tsv"
+measurements = "measurements.tsv"
+time_unit = "h"
+"""
+ON_DEVICES = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+import lattice.fitting.sampled as sampled
+from lattice.fitting.reading import load_fit
+from tests.fitting.study import DISH
+
+used, read = [], sampled._courses
+def seen(*arguments):
+    used.append(jax.config.jax_default_device)
+    return read(*arguments)
+sampled._courses = seen
+for file in (sys.argv[1], DISH):
+    problem = load_fit(Path(file))
+    alone, shared = (sampled.sample(problem, problem.start, range(5), jobs=n) for n in (1, None))
+    np.testing.assert_array_equal(alone, shared)
+    assert np.isfinite(alone).all()
+    assert len(set(used) - {None}) == 3, used
+    used.clear()
+"""
+
+
+@pytest.fixture
+def plate(tmp_path):
+    """A fit of a plate of bone, each run of which is a simulation of its own."""
+    tables = {
+        "model.toml": MODEL,
+        "fit.toml": FIT,
+        "parameters.tsv": "parameterId\tlowerBound\tupperBound\nrule.land.rate\t0.1 /day\t2 /day\n",
+        "observables.tsv": "observableId\tobservableFormula\nlanded\tosteoblast\nleft\tprecursor\n",
+        "measurements.tsv": "observableId\tmeasurement\ttime\tnoiseParameters\n"
+        "landed\t40\t12\t4\nlanded\t50\t24\t4\nleft\t50\t24\t4\n",
+    }
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path / "fit.toml"
+
+
+def test_devices_share_the_runs_and_change_no_bit(plate):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    command = [sys.executable, "-c", ON_DEVICES, str(plate)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**environment(), **flags}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_runs_that_have_ended_are_kept_when_a_set_is_stopped(plate, tmp_path, monkeypatch):
+    problem = load_fit(plate)
+    kept = SampleStore(tmp_path / "samples", 0, lambda line: None)
+    seeds, made, courses = kept.seeds(0, 4), [], sampled._courses
+
+    def until_the_third(*arguments):
+        made.append(arguments[-1])
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return courses(*arguments)
+
+    monkeypatch.setattr(store, "SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(sampled, "_courses", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        kept.get("one", problem, problem.start, seeds)
+    found = kept.get("one", problem, problem.start, seeds)
+    assert made == [[seeds[0]], [seeds[1]], [seeds[2]], [seeds[2]], [seeds[3]]]
+    monkeypatch.undo()
+    np.testing.assert_array_equal(found, sampled.sample(problem, problem.start, seeds))
+
+
+def test_one_task_at_a_time_on_each_device():
+    here = jax.local_devices()[0]
+    both = threading.Barrier(2, timeout=20)
+    heard = []
+
+    def work(task):
+        both.wait()
+        return 10 * task
+
+    found = each_on_a_device(work, range(6), [here, here], lambda *what: heard.append(what))
+    assert found == [0, 10, 20, 30, 40, 50]
+    assert sorted(heard) == [(k, 10 * k) for k in range(6)]
+
+
+def test_what_a_run_raises_ends_the_others():
+    here = jax.local_devices()[0]
+    begun = []
+
+    def work(task):
+        begun.append(task)
+        raise NumericalError("no number")
+
+    with pytest.raises(NumericalError, match="no number"):
+        each_on_a_device(work, range(50), [here, here])
+    assert len(begun) < 50
