@@ -226,6 +226,8 @@ def test_levels_of_the_grid_are_whole_steps_within_bounds(designed):
 def test_the_command_refuses_bad_keys(tmp_path, capsys):
     assert main(["design", str(DISH), "--out", str(tmp_path), "--set", "runs=none"]) == 2
     assert "design.runs" in capsys.readouterr().err
+    assert main(["design", str(DISH), "--out", str(tmp_path), "--jobs", "0"]) == 2
+    assert "--jobs 0: write a whole number from 1 upwards" in capsys.readouterr().err
 
 
 @pytest.mark.full

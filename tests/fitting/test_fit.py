@@ -243,6 +243,8 @@ def test_the_command_refuses_bad_keys(tmp_path, capsys):
     """The command at work is followed in the README's own words."""
     assert main(["fit", str(DISH), "--out", str(tmp_path / "fit"), "--set", "runs=none"]) == 2
     assert "fit.runs" in capsys.readouterr().err
+    assert main(["fit", str(DISH), "--out", str(tmp_path / "fit"), "--jobs", "0"]) == 2
+    assert "--jobs 0: write a whole number from 1 upwards" in capsys.readouterr().err
 
 
 @pytest.mark.full

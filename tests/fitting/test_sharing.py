@@ -34,6 +34,7 @@ import sys
 from pathlib import Path
 import jax, numpy as np
 import lattice.fitting.sampled as sampled
+from lattice.cli.jax_setup import prepare_jax_for_runs
 from lattice.fitting.reading import load_fit
 from tests.fitting.study import DISH
 
@@ -42,8 +43,9 @@ def seen(*arguments):
     used.append(jax.config.jax_default_device)
     return read(*arguments)
 sampled._courses = seen
-for file in (sys.argv[1], DISH):
-    problem = load_fit(Path(file))
+problems = [load_fit(Path(file)) for file in (sys.argv[1], DISH)]
+prepare_jax_for_runs(3, [c.model for problem in problems for c in problem.conditions])
+for problem in problems:
     alone, shared = (sampled.sample(problem, problem.start, range(5), jobs=n) for n in (1, None))
     np.testing.assert_array_equal(alone, shared)
     assert np.isfinite(alone).all()
@@ -69,12 +71,10 @@ def plate(tmp_path):
 
 
 def test_devices_share_the_runs_and_change_no_bit(plate):
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     command = [sys.executable, "-c", ON_DEVICES, str(plate)]
     done = subprocess.run(
-        command, cwd=ROOT, env={**environment(), **flags}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
