@@ -196,7 +196,7 @@ def _problem(sub: argparse.ArgumentParser, table: str) -> None:
         help=f'replace a key of [{table}], as runs=16 or reading="mean_field" (repeatable)',
     )
     sub.add_argument(
-        "--jobs", type=int, metavar="N", help=f"sampled runs at a time (default: {AT_A_TIME})"
+        "--jobs", type=int, metavar="N", help=f"at most N runs at a time (default: {AT_A_TIME})"
     )
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 

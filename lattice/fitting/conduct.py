@@ -52,8 +52,7 @@ def conduct(
 
     A compiled `surrogate` of a problem of the same layout saves its compilation. At most `jobs`
     sampled runs at a time, one on each of JAX's devices (None: as many as there are). Raises
-    InputError
-    if the folder holds another problem.
+    InputError if the folder holds another problem.
     """
     with claimed_folder(folder, IDENTITY, _said(problem), "a fit of other data, model or seed"):
         return _carried_out(problem, folder, tell, surrogate, jobs)

@@ -14,8 +14,8 @@ from lattice.io.lock import RunLock
 from lattice.model.errors import InputError
 from lattice.model.kinds import did_you_mean
 from lattice.model.structure import Model
+from lattice.trial.environment import visible_gpus
 from lattice.trial.folder import TrialFolder, result_of
-from lattice.trial.gpus import visible_gpus
 from lattice.trial.models import essence
 from lattice.trial.pool import Show, Stop, carry_out
 from lattice.trial.results import Results, collect
@@ -54,8 +54,8 @@ def conduct(
     Runs that have finished in this folder are kept. `arms`: only these are run now. `part` (i, n):
     only every n-th replicate from the i-th (from 1), beside other parts that may run at the same
     time, and no tables. `processes`: runs at a time, None for one on each GPU or, where there is
-    none, on each core that memory has room for. Raises InputError, also
-    for a folder of another trial, StorageError, DamagedFileError.
+    none, on each core that memory has room for. Raises InputError, also for a folder of another
+    trial, StorageError, DamagedFileError.
     """
     names = [arm.name for arm in trial.arms]
     for name in arms or ():
@@ -71,7 +71,7 @@ def conduct(
             locks.enter_context(RunLock(folder, part=f"replicate {replicate}"))
         place.prepare()
         jobs = jobs_of(trial, place, names if arms is None else arms, replicates)
-        gpus = visible_gpus()
+        gpus = visible_gpus() if jobs and processes != 1 else ()
         if processes is None:
             processes = len(gpus) or runs_that_fit(arm.model for arm in trial.arms)
         standing = carry_out(jobs, processes, show, stop, gpus)

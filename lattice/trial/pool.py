@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lattice.model.errors import OsteolatticeError
+from lattice.trial.environment import environment_of, inherited
 from lattice.trial.folder import write_failure
-from lattice.trial.gpus import environment_of
 from lattice.trial.worker import Job, Workshop, attempt, serve
 
 __all__ = ["Standing", "carry_out", "choose"]
@@ -69,7 +67,7 @@ def carry_out(
 ) -> Standing:
     """Does all jobs, those first that others need; returns where it stands at the end.
 
-    `gpus`: their names (see `gpus.visible_gpus`); each process uses one, in turn. A job whose
+    `gpus`: names, as `visible_gpus` gives them; each process uses one, in turn. A job whose
     beginning failed fails with it. Raises OsteolatticeError for what would hit every run."""
     standing = Standing(len(jobs), sum((job.work for job in jobs), 0.0))
     waiting = list(jobs)
@@ -148,7 +146,7 @@ class _Pool:
     def _new(self, environment: Mapping[str, str]) -> _Worker:
         here, there = self.context.Pipe()
         process = self.context.Process(target=serve, args=(there, self.stopped), daemon=True)
-        with _environment(environment or _one_thread_each()):
+        with inherited(environment):
             process.start()
         there.close()
         return _Worker(process, here)
@@ -223,31 +221,3 @@ class _Pool:
             standing.running.pop(job.key, None)
         else:
             standing.ended(job, content if kind == "failed" else None)
-
-
-def _one_thread_each() -> dict[str, str]:
-    """The environment of workers on CPU: several on one machine must not compete for its cores."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    return {
-        "XLA_FLAGS": flags,
-        "NPROC": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-
-
-@contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """What a process that is started inside inherits; GPUs are not filled at once, since more than
-    one process may use one."""
-    wanted = {**wanted, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

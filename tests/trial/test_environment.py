@@ -7,7 +7,7 @@ import os
 import pytest
 
 from lattice.trial import pool
-from lattice.trial.gpus import environment_of, visible_gpus
+from lattice.trial.environment import visible_gpus
 
 NAMES = ("CUDA_VISIBLE_DEVICES", "NPROC")
 
@@ -51,7 +51,3 @@ def test_processes_on_cpu_have_one_thread(monkeypatch):
 )
 def test_names_are_those_of_the_environment(environment, count, names):
     assert visible_gpus(environment, lambda: count) == names
-
-
-def test_no_gpu_changes_nothing():
-    assert environment_of(0, ()) == {}

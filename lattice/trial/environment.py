@@ -1,4 +1,4 @@
-"""GPUs that processes share: which there are, and the environment that gives a process one."""
+"""What worker processes inherit: a GPU each or, where there is none, one thread each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-__all__ = ["environment_of", "visible_gpus"]
+__all__ = ["environment_of", "inherited", "visible_gpus"]
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _COUNT = "import jax; print(jax.local_device_count() if jax.default_backend() == 'gpu' else 0)"
@@ -42,5 +43,30 @@ def visible_gpus(
 
 
 def environment_of(worker: int, gpus: tuple[str, ...]) -> dict[str, str]:
-    """What a worker, counted from 0, needs to see its GPU alone; nothing where there is none."""
-    return {_VISIBLE: gpus[worker % len(gpus)]} if gpus else {}
+    """What makes a worker, counted from 0, see one GPU alone, which is not filled at once, since
+    others may use it too; without GPUs, what keeps workers from competing for cores."""
+    if gpus:
+        return {_VISIBLE: gpus[worker % len(gpus)], "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    return {
+        "XLA_FLAGS": flags,
+        "NPROC": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+
+
+@contextmanager
+def inherited(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Processes that are started inside have these variables."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
