@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Int32, UInt8
+from jaxtyping import Array, Int32, Shaped, UInt8
 
 from lattice.engine.declare import (
     MATRIX_ONE,
@@ -27,18 +26,23 @@ PLACES = ("marrow", "surface", "bone", "everywhere")
 
 def count_bone_faces(region: Region, bone: UInt8[Array, "Z Y X"]) -> UInt8[Array, "Z Y X"]:
     """How many of the six neighbours of each voxel are bone, on one block and its neighbours."""
+    return _sum_over_faces(region, bone)
 
-    def count(padded):
-        total = jnp.zeros(padded.shape, jnp.uint8)
+
+def _sum_over_faces(region: Region, values: Shaped[Array, "Z Y X"]) -> Shaped[Array, "Z Y X"]:
+    """The sum over the six neighbours of each voxel, in the type of the values."""
+
+    def total(padded):
+        found = jnp.zeros_like(padded)
         for axis in range(3):
             wraps = region.periodic[axis] and padded.shape[axis] > 1 and not region.halo[axis]
             for direction in (-1, 1):
-                total = total + _shifted(padded, axis, direction, wraps)
-        return total
+                found = found + _shifted(padded, axis, direction, wraps)
+        return found
 
     # A unit of its own: its readers want it flat, and would find each place from a flat index.
-    padded = region.pad(bone)
-    return region.strip(boundary(always(padded), count, padded))
+    padded = region.pad(values)
+    return region.strip(boundary(always(padded), total, padded))
 
 
 def _shifted(array, axis, direction, wraps):
@@ -46,7 +50,7 @@ def _shifted(array, axis, direction, wraps):
         return jnp.roll(array, -direction, axis)
     padding = [(0, 0, 0)] * 3
     padding[axis] = (-1, 1, 0) if direction == 1 else (1, -1, 0)
-    return jax.lax.pad(array, np.uint8(0), padding)
+    return jax.lax.pad(array, jnp.zeros((), array.dtype), padding)
 
 
 def places_of(region: Region, bone: UInt8[Array, "Z Y X"] | None) -> dict[str, Array]:
@@ -103,6 +107,8 @@ def initial_block(
         mineral = jnp.where(bone != 0, MATRIX_ONE, 0).astype(jnp.int32)
         if model.matrix.initial_surface == "uniform":
             mineral = _uneven_surface(region, seed, bone, places["surface"], mineral)
+        elif model.matrix.initial_surface == "thresholded":
+            mineral = _thresholded_surface(region, seed, bone, places["surface"], mineral)
         state["mineral"] = mineral
     for spec in declare(model):
         if spec.name not in state:
@@ -115,9 +121,28 @@ def initial_block(
 def _uneven_surface(region: Region, seed: Array, bone, surface, mineral) -> Int32[Array, "Z Y X"]:
     """Voxels on both sides of the surface hold a uniform fraction of matrix: what the marrow's side
     gains the bone's side loses, so that the bone volume is that of the geometry in the mean."""
-    uniform = voxel_uniform(stream_key(seed, "initial surface"), region.own_index(), 0, 0)
-    fill = jnp.floor(uniform * MATRIX_ONE).astype(jnp.int32)
-    fill = jnp.minimum(fill, MATRIX_ONE - 1).reshape(bone.shape)
+    fill = _uniform_fill(region, seed, bone.shape)
     beneath = (bone != 0) & (count_bone_faces(region, (bone == 0).astype(jnp.uint8)) > 0)
     mineral = jnp.where(surface, fill, mineral)
     return jnp.where(beneath, MATRIX_ONE - fill, mineral)
+
+
+def _thresholded_surface(
+    region: Region, seed: Array, bone, surface, mineral
+) -> Int32[Array, "Z Y X"]:
+    """The surface lies within half a voxel of where a threshold at half puts it, uniformly: a voxel
+    of marrow at the surface is less than half full, or the bone beside it lacks less than half. So
+    the bone is that of the image, and what moves the surface crosses the threshold as often as a
+    scan of real bone shows it."""
+    half = MATRIX_ONE // 2
+    place = _uniform_fill(region, seed, bone.shape) - half
+    faces = jnp.maximum(count_bone_faces(region, bone).astype(jnp.int32), 1)
+    lack = _sum_over_faces(region, jnp.where(surface, jnp.maximum(-place, 0) // faces, 0))
+    mineral = jnp.where(surface, jnp.maximum(place, 0), mineral)
+    return jnp.where(bone != 0, MATRIX_ONE - jnp.minimum(lack, half - 1), mineral)
+
+
+def _uniform_fill(region: Region, seed: Array, shape) -> Int32[Array, "Z Y X"]:
+    uniform = voxel_uniform(stream_key(seed, "initial surface"), region.own_index(), 0, 0)
+    fill = jnp.floor(uniform * MATRIX_ONE).astype(jnp.int32)
+    return jnp.minimum(fill, MATRIX_ONE - 1).reshape(shape)

@@ -35,8 +35,8 @@ def gather(
             hint = did_you_mean(name, names)
             raise row.refuse("observableId", f'"{name}" is not in the table of observables; {hint}')
         observable = observables[names.index(name)]
-        condition = _condition(row, conditions)
-        hours = _hours(row, time_unit, conditions[condition])
+        condition = condition_of(row, conditions)
+        hours = hours_of(row, time_unit, conditions[condition])
         unit = row.get("unit")
         if unit and unit != observable.unit:
             raise row.refuse("unit", f'{name} is in "{observable.unit}", not in "{unit}"')
@@ -52,7 +52,8 @@ def _measured(names, groups) -> set[str]:
     return {names[observable] for _, observable, _ in groups}
 
 
-def _condition(row: Row, conditions: Sequence[Condition]) -> int:
+def condition_of(row: Row, conditions: Sequence[Condition]) -> int:
+    """Which of the conditions a line names. Raises InputError."""
     known = [c.name for c in conditions]
     name = row.get("simulationConditionId")
     if name in known:
@@ -65,7 +66,8 @@ def _condition(row: Row, conditions: Sequence[Condition]) -> int:
     raise row.refuse("simulationConditionId", f'"{name}" is not in the table of conditions; {hint}')
 
 
-def _hours(row: Row, time_unit: str | None, condition: Condition) -> float:
+def hours_of(row: Row, time_unit: str | None, condition: Condition) -> float:
+    """The time of a line in hours. Raises InputError."""
     written = row.need("time")
     try:
         parsed = units.parse(written)
@@ -120,9 +122,9 @@ def _written_noise(entries, observable: Observable, observable_row: Row) -> floa
     found = set()
     for row, _ in entries:
         if "noiseParameters" in row.cells:
-            found.add(_positive(row, "noiseParameters"))
+            found.add(positive_in(row, "noiseParameters"))
         elif "noiseFormula" in observable_row.cells:
-            found.add(_positive(observable_row, "noiseFormula"))
+            found.add(positive_in(observable_row, "noiseFormula"))
         else:
             found.add(None)
     if len(found) > 1:
@@ -135,7 +137,8 @@ def _written_noise(entries, observable: Observable, observable_row: Row) -> floa
     return noise * LOG10 if noise is not None and scale == "log10" else noise
 
 
-def _positive(row: Row, column: str) -> float:
+def positive_in(row: Row, column: str) -> float:
+    """A standard deviation. Raises InputError."""
     value = row.number(column)
     if value <= 0:
         raise row.refuse(column, f"{value:g} is no standard deviation; write a number above 0")

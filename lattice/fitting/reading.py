@@ -10,9 +10,11 @@ from typing import Any
 
 from lattice.analysis.histomorphometry import DESCRIPTIONS
 from lattice.analysis.labels import DESCRIPTIONS as LABELLED
+from lattice.analysis.layers import Regions
 from lattice.engine.observe import series_units
-from lattice.fitting.data import gather
+from lattice.fitting.data import condition_of, gather
 from lattice.fitting.formula import Formula, FormulaError, read_formula
+from lattice.fitting.scans import scan_data, scan_observables, with_first_scan
 from lattice.fitting.structure import (
     LOG10,
     Condition,
@@ -40,6 +42,11 @@ TABLE = Record(
         "observables": Text("Table of what was measured."),
         "conditions": Text("Table of the experiments; without it there is one, the model itself."),
         "measurements": Text("Table of the data."),
+        "images": Text("Table of later scans; the first one is geometry.image of the model."),
+        "image_regions": ListOf(
+            Integer("", 1, 16), 3, 3, "Parts of a scan along z, y, x that are compared apart."
+        ),
+        "image_shows": Text("What a scanner sees.", ("mineral", "matrix")),
         "time_unit": Text("Unit of bare numbers in the column time.", ("min", "h", "day", "week")),
         "reading": Text("The relaxation.", READINGS),
         "seed": Integer("Seed of starts and of sampled runs.", 0, 2**63),
@@ -67,9 +74,10 @@ TABLE = Record(
         ),
         "polish_seeds": Integer("Seeds of their Jacobian; at least 100 for errors.", 2, 100_000),
     },
-    ("model", "parameters", "observables", "measurements"),
+    ("model", "parameters"),
 )
 SCALES = ("lin", "log", "log10")
+TABLES_OF_DATA = ("observables", "measurements")
 
 
 def load_fit(path: Path, overrides: Sequence[str] = ()) -> Problem:
@@ -92,20 +100,61 @@ def load_fit(path: Path, overrides: Sequence[str] = ()) -> Problem:
         conditions = _conditions(read_table(folder / table["conditions"], "conditions"), model_with)
     rows = read_table(folder / table["parameters"], "parameters")
     parameters = _parameters(rows, model, model_with, conditions)
-    observable_rows = read_table(folder / table["observables"], "observables")
-    observables = _observables(observable_rows, model)
-    data = gather(
-        read_table(folder / table["measurements"], "measurements"),
-        observable_rows, observables, conditions,
-        time_unit=table.get("time_unit"), model_scatter=table.get("add_model_scatter", False),
-    )  # fmt: skip
-    check_labels(folder / table["measurements"], conditions, observables, data)
+    observables, data = _measurements(table, folder, model, conditions, refuse)
+    if "images" in table:
+        conditions, seen, scans = _images(table, folder, conditions, len(observables), refuse)
+        observables, data = observables + seen, data + scans
     settings = {k: v for k, v in table.items() if k in Settings.__dataclass_fields__}
     for key in ("spread", "region"):
         if key in settings:
             settings[key] = positive(settings[key], f"fit.{key}", refuse)
     name = table.get("name", path.stem)
     return Problem(name, str(path), parameters, conditions, observables, data, Settings(**settings))
+
+
+def _measurements(
+    table: dict[str, Any], folder: Path, model: Model, conditions: Sequence[Condition],
+    refuse: Callable,
+) -> tuple[tuple[Observable, ...], tuple[Datum, ...]]:  # fmt: skip
+    """What the tables of observables and of measurements say; nothing where neither is named."""
+    for key in TABLES_OF_DATA:
+        if key not in table and ("images" not in table or {*TABLES_OF_DATA} & {*table}):
+            raise refuse(f"fit.{key}", f'this key is missing; write {key} = "{key}.tsv"')
+    if "measurements" not in table:
+        return (), ()
+    path = folder / table["measurements"]
+    rows = read_table(folder / table["observables"], "observables")
+    observables = _observables(rows, model)
+    data = gather(
+        read_table(path, "measurements"), rows, observables, conditions,
+        time_unit=table.get("time_unit"), model_scatter=table.get("add_model_scatter", False),
+    )  # fmt: skip
+    check_labels(path, conditions, observables, data)
+    return observables, data
+
+
+def _images(
+    table: dict[str, Any], folder: Path, conditions: Sequence[Condition], first: int,
+    refuse: Callable,
+) -> tuple[tuple[Condition, ...], tuple[Observable, ...], tuple[Datum, ...]]:  # fmt: skip
+    """The conditions with their first scans, and what later ones show as data."""
+    if table.get("reading") != "mean_field":
+        raise refuse("fit.reading", 'images need single voxels; write reading = "mean_field"')
+    if not table.get("add_model_scatter"):
+        raise refuse(
+            "fit.add_model_scatter",
+            "a scan is one realisation, which scatters as the sampled model does; write true",
+        )
+    rows = read_table(folder / table["images"], "images")
+    regions: Regions = tuple(table.get("image_regions", (1, 1, 1)))  # pyright: ignore
+    osteoid = table.get("image_shows") == "matrix"
+    scanned = {condition_of(row, conditions): row for row in reversed(rows)}
+    found = tuple(
+        with_first_scan(c, regions, osteoid, scanned[k]) if k in scanned else c
+        for k, c in enumerate(conditions)
+    )
+    data = scan_data(rows, found, first, table.get("time_unit"))
+    return found, scan_observables(regions), data
 
 
 def _fit_table(path: Path, overrides: Sequence[str], refuse: Callable) -> dict[str, Any]:

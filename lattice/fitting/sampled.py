@@ -9,7 +9,8 @@ from jaxtyping import Float
 
 from lattice.analysis.histomorphometry import DESCRIPTIONS, histomorphometry, parts_for
 from lattice.engine.simulation import Simulation
-from lattice.fitting.structure import Problem
+from lattice.fitting.scans import changed_volumes, shown_bone
+from lattice.fitting.structure import FirstScan, Problem
 from lattice.inference.ensemble import batches, courses_here
 from lattice.inference.observables import known_observables
 from lattice.inference.relaxation import steps_of
@@ -81,7 +82,7 @@ def _batches(
 
 
 def _measures(problem: Problem) -> list[str]:
-    """Names that only histomorphometry gives, or only the series of a run."""
+    """Names that only histomorphometry gives, only a scan, or only the series of a run."""
     return [
         n
         for o in problem.observables
@@ -98,7 +99,8 @@ def _courses(
     used = {d.observable for d in problem.data if d.condition == condition}
     names = sorted({n for o in used for n in problem.observables[o].formula.names})
     if _measures(problem):
-        return [_measured_course(model, seed, hours, names) for seed in seeds]
+        scan = problem.conditions[condition].scan
+        return [_measured_course(model, seed, hours, names, scan) for seed in seeds]
     bone = bone_of(model, seeds[0])
     steps = [int(s) for s in steps_of(model, hours)]
     table = courses_here(model, names, steps, list(seeds), bone)
@@ -108,13 +110,15 @@ def _courses(
     ]
 
 
-def _measured_course(model: Model, seed: int, hours, names) -> dict[float, dict[str, float]]:
-    """A run whose state is measured at some times as a laboratory would."""
+def _measured_course(
+    model: Model, seed: int, hours, names, scan: FirstScan | None
+) -> dict[float, dict[str, float]]:
+    """A run whose state is measured at some times as a laboratory would, or shown by a scanner."""
     simulation = Simulation(model, seed, bone_of(model, seed))
     rows, course, parts = [simulation.row()], {}, parts_for(names)
     marks = model.output.label_times if "labels" in parts else ()
     times = sorted({*hours, *(t for t in marks if t < hours[-1])})
-    shots = {}
+    shots, shown = {}, []
     for time, step in zip(times, steps_of(model, times), strict=True):
         if step > simulation.step:
             rows += simulation.advance(int(step) - simulation.step, int(step) - simulation.step)
@@ -124,6 +128,10 @@ def _measured_course(model: Model, seed: int, hours, names) -> dict[float, dict[
             continue
         row: Mapping[str, tuple[float, str]] = rows[-1]
         known = {n: float(row[n][0]) for n in names if n in row}
+        if scan is not None:
+            shown.append(shown_bone(scan, simulation.host_state()))
+            changed = changed_volumes(scan, shown[0], shown[-1])
+            known |= {n: changed[n] for n in names if n in changed}
         if len(known) < len(names):
             ledger = {n: np.array([r[n][0] for r in rows]) for n in row}
             shot = shots | {simulation.time_h: frame(model, simulation.host_state())}

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lattice.fitting.formula import Formula
+from lattice.inference.observables import VoxelClasses
 from lattice.model.structure import Model
 
 LOG10 = math.log(10.0)
@@ -58,12 +59,21 @@ class Observable:
     unit: str
 
 
+@dataclass(frozen=True, eq=False)
+class FirstScan:
+    """The voxels of a first scan by layer, in so many `regions` along z, y and x."""
+
+    classes: VoxelClasses
+    regions: tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class Condition:
-    """An experiment: the model under that condition."""
+    """An experiment: the model under that condition, and its first scan where others are data."""
 
     name: str
     model: Model
+    scan: FirstScan | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Datum:
     """The replicates of one observable in one condition at one time.
 
     `mean` and `noise` (standard deviation of one measurement; None: nothing is said) are on the
-    scale of the observable. `row` is the first line of the table that belongs to it.
+    scale of the observable. `row` is the first line of its table that belongs to it.
     """
 
     condition: int

@@ -112,10 +112,11 @@ class _Group:
         used = {d.observable for d in problem.data if d.condition in conditions}
         names = sorted({n for o in used for n in problem.observables[o].surrogate.names})
         self.conditions, self.hours, self.names = tuple(conditions), hours, names
+        scan = problem.conditions[conditions[0]].scan
         self.relaxation: Relaxation = relaxation(
             base, names, hours,
             reading=problem.settings.reading, bone=bone_of(base, problem.settings.seed),
-            seed=problem.settings.seed,
+            seed=problem.settings.seed, classes=scan and scan.classes,
         )  # fmt: skip
         self.changes = [_changes(base, model) for model in models]
 
@@ -144,10 +145,11 @@ def _layout(problem: Problem) -> tuple:
 
 
 def _groups(problem: Problem) -> list[_Group]:
-    alike: dict[tuple[Model, Geometry], list[int]] = {}
+    alike: dict[tuple[Model, Geometry, bool], list[int]] = {}
     for index in sorted({d.condition for d in problem.data}):
         model = problem.conditions[index].model
-        alike.setdefault((model.structure, model.geometry), []).append(index)
+        scanned = problem.conditions[index].scan is not None
+        alike.setdefault((model.structure, model.geometry, scanned), []).append(index)
     return [_Group(problem, conditions) for conditions in alike.values()]
 
 

@@ -1,5 +1,5 @@
-"""The four tables of a fitting problem, in the columns of PEtab (Schmiester et al. 2021,
-doi 10.1371/journal.pcbi.1008646), as tab- or comma-separated text.
+"""The tables of a fitting problem, in the columns of PEtab (Schmiester et al. 2021,
+doi 10.1371/journal.pcbi.1008646) but for that of images, as tab- or comma-separated text.
 
 Every complaint names the table, the line and the fix.
 """
@@ -37,6 +37,10 @@ COLUMNS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "measurements": (
         ("observableId", "time", "measurement"),
         ("simulationConditionId", "noiseParameters", "replicateId", "unit"),
+    ),
+    "images": (
+        ("time", "image"),
+        ("simulationConditionId", "imageVoxel", "threshold", "noiseParameters"),
     ),
 }  # fmt: skip
 """Table -> columns that must be there, and columns that may be. Names and replicateId are for the

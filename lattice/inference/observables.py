@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, UInt16
 
 from lattice.engine.declare import MATRIX_ONE, has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.observe import series_units
 from lattice.model.errors import InputError
 from lattice.model.kinds import did_you_mean
 from lattice.model.structure import EMPTY, Model
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelClasses:
+    """A partition of the lattice, of whose classes the bone is asked that a scanner would show.
+
+    `labels` [z, y, x] are places in `names`. `unit`: the volume of a voxel in the unit of the
+    observables. `osteoid`: it shows as mineral does (to X-rays it is as soft as marrow)."""
+
+    names: tuple[str, ...]
+    labels: UInt16[np.ndarray, "Z Y X"]
+    unit: float
+    osteoid: bool = False
 
 
 def known_observables(model: Model) -> dict[str, str]:
@@ -24,9 +39,11 @@ def known_observables(model: Model) -> dict[str, str]:
     return {name: units[name] for name in (*states, *matrix, *means) if name in units}
 
 
-def check_observables(model: Model, names: Sequence[str]) -> tuple[str, ...]:
+def check_observables(
+    model: Model, names: Sequence[str], classes: VoxelClasses | None = None
+) -> tuple[str, ...]:
     """The names as a tuple. Raises InputError for one that no reading gives."""
-    known = known_observables(model)
+    known = [*known_observables(model), *(classes.names if classes else ())]
     if not names:
         raise InputError("no observable is named; write one or more of " + ", ".join(known))
     for name in names:
@@ -45,10 +62,28 @@ def check_parameters(model: Model, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_state(
-    model: Model, names: Sequence[str], state: Mapping[str, Array], counts: Float[Array, "C"]
+    model: Model,
+    names: Sequence[str],
+    state: Mapping[str, Array],
+    counts: Float[Array, "C"],
+    classes: VoxelClasses | None = None,
 ) -> Float[Array, "O"]:
     """The named observables of a state over the lattice; `counts` are the cells of each state."""
-    return jnp.stack([_read(model, name, state, counts) for name in names])
+    found = []
+    for name in names:
+        if classes is not None and name in classes.names:
+            found.append(_in_class(classes, name, state).astype(counts.dtype))
+        else:
+            found.append(_read(model, name, state, counts))
+    return jnp.stack(found)
+
+
+def _in_class(classes: VoxelClasses, name: str, state: Mapping[str, Array]) -> Float[Array, ""]:
+    matrix = state["mineral"] / MATRIX_ONE
+    if classes.osteoid:
+        matrix = matrix + jnp.sum(state["osteoid"], axis=1) / MATRIX_ONE
+    here = jnp.asarray(classes.labels) == classes.names.index(name)
+    return classes.unit * jnp.sum(jnp.where(here, matrix, 0))
 
 
 def _read(model: Model, name: str, state: Mapping[str, Array], counts) -> Float[Array, ""]:

@@ -24,7 +24,12 @@ from lattice.engine.plan import plan_of
 from lattice.inference import closure
 from lattice.inference.closure_view import count_places
 from lattice.inference.course import MEMORY, bytes_of, course, lengths_of
-from lattice.inference.observables import check_observables, check_parameters, read_state
+from lattice.inference.observables import (
+    VoxelClasses,
+    check_observables,
+    check_parameters,
+    read_state,
+)
 from lattice.kernels.random_bits import seed_words
 from lattice.model.errors import InputError
 from lattice.model.geometry import synthetic_bone
@@ -61,6 +66,7 @@ class Relaxation:
     iterations: int
     dtype: str
     memory: float | int
+    classes: VoxelClasses | None = None
 
     def __call__(
         self, numbers: Mapping[str, ArrayLike], due: Bool[Array, "N I"] | None = None
@@ -112,7 +118,7 @@ class Relaxation:
 
         def measure(state: mean_field.State) -> Float[Array, "O"]:
             counts = self._without_stages(mean_field.counts(state))
-            return read_state(self.model, self.observables, state, counts)
+            return read_state(self.model, self.observables, state, counts, self.classes)
 
         # To make contacts anew costs time where all that they keep would stay in a cache.
         all_kept = due.shape[0] * mean_field.kept_in_step(plan, state)
@@ -156,6 +162,7 @@ def relaxation(
     stages: int = STAGES,
     dtype: str = "float32",
     memory: float | int = MEMORY,
+    classes: VoxelClasses | None = None,
 ) -> Relaxation:
     """The observables of a model at some times (hours) as a function of its numbers.
 
@@ -165,22 +172,25 @@ def relaxation(
     solve, forward and backward (`diffusion_implicit.step_implicit`). `stages` stand for each clock
     (`after`; see `lattice.model.stages`). `dtype` "float64" needs
     `jax.enable_x64`. `memory`: GB that a derivative in reverse may keep of the steps (`course`);
-    what one step takes while it is worked on comes on top. Raises InputError for an unknown
-    reading or observable, a time before 0 and an image of bone that is not given, a response to
-    age, and two clocks of one state.
+    what one step takes while it is worked on comes on top. `classes` of voxels are observables
+    too, of the mean field alone. Raises InputError for an unknown reading or observable, a time
+    before 0 and an image of bone that is not given, a response to age, and two clocks of one state.
     """
     if reading not in READINGS:
         hint = did_you_mean(reading, READINGS)
         raise InputError(f'reading "{reading}": there is no such relaxation; {hint}')
-    names = check_observables(model, observables)
+    names = check_observables(model, observables, classes)
     steps_of(model, times)
     if reading == "pair_closure":
         closure.require_closure(model)
+        if classes is not None:
+            raise InputError("the pair closure knows no single voxels; write reading mean_field")
     hours = tuple(float(t) for t in times)
     bone = starting_bone(model, seed, bone)
     return Relaxation(
-        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype, memory
-    )
+        model, staged(model, stages), names, hours, reading, bone, seed, iterations, dtype, memory,
+        classes,
+    )  # fmt: skip
 
 
 def starting_bone(model: Model, seed: int, bone: np.ndarray | None) -> np.ndarray | None:

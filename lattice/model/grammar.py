@@ -155,7 +155,9 @@ SECTIONS: dict[str, Record] = {
         {
             "lag": Quantity("Mean time from osteoid to mineral.", "2 day"),
             "stages": Integer("Stages that osteoid passes through.", 1, 8),
-            "initial_surface": Text("Mineral in surface voxels at the start.", ("uniform", "none")),
+            "initial_surface": Text(
+                "Mineral in surface voxels at the start.", ("uniform", "thresholded", "none")
+            ),
         }
     ),
 }

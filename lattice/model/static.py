@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["read_geometry", "read_lattice", "read_output", "read_solver", "read_
 
 _MOST_VOXELS = 2**32
 _WITHOUT_VOXEL_SIZE = (".tif", ".tiff", ".npy")
+_IN_HDF5 = re.compile(r"(\.(?:h5|hdf5|hdf)):.*", re.IGNORECASE)
+"""A volume in a file of several, as in "scans.h5:week_2"."""
 _AXES = "xyz"
 
 
@@ -106,7 +109,7 @@ def _image(document: Document, table: dict[str, Any]) -> dict[str, Any]:
     key, written = "geometry.image", table["image"]
     expanded = _expand(document, written)
     path = os.path.normpath(os.path.join(document.folder_of(key), expanded))
-    if not os.path.exists(path):
+    if not os.path.exists(path) and not os.path.isfile(_IN_HDF5.sub(r"\1", path)):
         problem = f"the image {show(written)} does not exist at {show(path)}; write its path"
         raise document.refuse(key, f"{problem} relative to this file")
     bare = os.path.isdir(path) or path.lower().endswith(_WITHOUT_VOXEL_SIZE)

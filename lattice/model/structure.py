@@ -225,11 +225,12 @@ class State:
 class Matrix:
     """Matrix physics. Osteoid passes through `stages` equal stages of mean total duration `lag`
     (hours) and is then mineral. `initial_surface`: surface voxels start with a uniform random
-    fraction of mineral ("uniform") or with none ("none"); bone starts mineralised."""
+    fraction of mineral ("uniform"), with none ("none"), or so that a threshold at half shows the
+    bone of the geometry ("thresholded": less than half in marrow, or more than half in bone)."""
 
     lag: Number = "matrix.lag"
     stages: int = 3
-    initial_surface: Literal["uniform", "none"] = "none"
+    initial_surface: Literal["uniform", "thresholded", "none"] = "none"
 
 
 @dataclass(frozen=True)

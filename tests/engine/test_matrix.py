@@ -308,3 +308,28 @@ def test_a_started_pit_is_finished_first():
 def test_a_cell_of_a_plain_lattice_keeps_no_matrix():
     model = small_model('[[state]]\nname = "a"\nseeding = { where = "marrow", fraction = 0.2 }')
     assert "osteoid" not in Simulation(model, 0).state
+
+
+@pytest.mark.parametrize("boundary", ["no-flux", "periodic"])
+def test_a_thresholded_surface_is_that_of_the_image(boundary):
+    """Voxels are at least half full where the image shows bone, and nowhere else; the matrix that
+    marrow has more bone has less."""
+    body = '[geometry]\nkind = "plate"\nthickness = "20 um"\naxis = "z"\n[matrix]\n' + (
+        'lag = "1 day"\ninitial_surface = "thresholded"\n'
+    )
+    model = small_model(body, shape=(40, 40, 12), boundary=boundary)
+    bone = slab_of_bone(model, 4)
+    bone[7:9, 10:30, 10:30] = 1
+    simulation = Simulation(model, 3, bone)
+    mineral = np.asarray(simulation.host_state()["mineral"], np.int64)
+    np.testing.assert_array_equal(mineral >= MATRIX_ONE / 2, bone == 1)
+    fill = mineral / MATRIX_ONE
+    flat = fill[3:5, :8]  # both sides of an even front, away from the block
+    gain, lack = flat[1], 1 - flat[0]
+    assert np.all((gain == 0) | (lack < 1e-6))  # the surface of a column is at one place
+    place = gain - lack
+    assert abs(place.mean()) < 4 * np.sqrt(1 / 12 / place.size)
+    assert place.std() == pytest.approx(np.sqrt(1 / 12), rel=0.1)
+    assert np.all((fill[1:3] == 1) & (bone[1:3] == 1))
+    surface = np.argwhere((mineral > 0) & (bone == 0))
+    assert len(surface) > 300

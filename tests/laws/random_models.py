@@ -99,8 +99,9 @@ def rule_table(draw, kind: str, name: str, cytokines: list[str]) -> str:
 
 def matrix_tables(draw) -> list[str]:
     """Bone that is built and resorbed."""
+    surface = draw(st.sampled_from(["uniform", "thresholded", "none"]))
     return [
-        f"[matrix]\nlag = {number(draw, TIMES)}\n",
+        f'[matrix]\nlag = {number(draw, TIMES)}\ninitial_surface = "{surface}"\n',
         '[[state]]\nname = "builder"\nlives = "surface"\nwhen_stranded = "a"\n'
         f"lays = {number(draw, RATES)}\nwhen_filled = {{ builder = 0.5, buried = 0.5 }}\n"
         'seeding = { where = "surface", fraction = 0.25 }\n',
