@@ -132,7 +132,7 @@ def figure_doses(results: Results, curve: str, outcomes: Sequence[str]) -> Figur
             ax.plot([dose], [mean], "o", color=colour, markersize=5)
         tidy(ax)
         ax.set_title(outcome, fontsize=9, loc="left", color=INK)
-        ax.set_xlabel("dose", fontsize=8)
+        ax.set_xlabel(results.trial.dose_is, fontsize=8)
         ax.set_ylabel("difference (%)", fontsize=8)
     figure.suptitle(
         f"{curve}: difference to the reference at each dose, mean of the pairs and 95 % interval",

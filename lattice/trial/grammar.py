@@ -66,6 +66,7 @@ TRIAL = Record(
         "until": TIME,
         "treated_from": TIME,
         "reference": Text("The arm that others are compared with."),
+        "dose_is": Text("What the doses of arms are, for the axis of figures."),
         "courses": ListOf(LABELS, doc="Series to draw over time; a list is summed."),
     },
     ("model",),

@@ -116,6 +116,7 @@ def load_trial(
         findings=findings,
         courses=_courses(table, outcomes, found, refuse),
         units=found,
+        dose_is=table.get("dose_is", "dose"),
     )
 
 

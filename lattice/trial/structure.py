@@ -116,6 +116,8 @@ class Trial:
     courses: tuple[tuple[str, ...], ...]
     units: dict[str, str]
     """Unit of every series that some arm has."""
+    dose_is: str = "dose"
+    """What the doses of arms are, for the axis of figures."""
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError."""

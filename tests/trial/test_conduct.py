@@ -18,6 +18,7 @@ from lattice.model.errors import NumericalError
 from lattice.run import simulate
 from lattice.trial import worker
 from lattice.trial.conduct import conduct, jobs_of
+from lattice.trial.figures import figure_doses
 from lattice.trial.folder import TrialFolder
 from lattice.trial.report import write_report
 from lattice.trial.tables import TRIAL_COLUMNS
@@ -242,6 +243,12 @@ def test_the_report_says_verdicts_first_and_stands_alone(whole):
     assert "http://" not in page
     assert "<link" not in page
     assert "rule.land.rate" in page
+
+
+def test_the_axis_of_doses_says_what_a_dose_is(whole):
+    _, _, ending = whole
+    panels = figure_doses(ending.results, "kill", ["bone formed", "osteoblasts"]).axes
+    assert [p.get_xlabel() for p in panels] == ["fraction killed"] * 2
 
 
 def test_labels_of_the_model_are_kept_as_snapshots(whole, tmp_path):

@@ -56,6 +56,7 @@ seed = 3
 replicates = 3
 until = "14 h"
 treated_from = "6 h"
+dose_is = "fraction killed"
 reference = "vehicle"
 
 [[outcome]]
