@@ -54,9 +54,9 @@ name = "tiny trial"
 model = "model.toml"
 seed = 3
 replicates = 3
+dose_is = "fraction killed"
 until = "14 h"
 treated_from = "6 h"
-dose_is = "fraction killed"
 reference = "vehicle"
 
 [[outcome]]
