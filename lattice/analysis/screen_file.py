@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lattice.model import load
 from lattice.model.errors import InputError
 from lattice.model.kinds import Either, Integer, ListOf, MapOf, Quantity, Record, Text, did_you_mean
+from lattice.model.reading import set_in_file
 from lattice.model.structure import Model
 
 SETTING = Either((Quantity(), ListOf(Quantity())))
@@ -172,13 +173,8 @@ def _text(value: Any) -> str:
 
 
 def _model(file: Path, settings: dict[str, Any], key: str, refuse) -> Model:
-    try:
+    with set_in_file(key, refuse):
         return load(file, overrides=overrides_of(settings))
-    except InputError as error:
-        text = str(error)
-        if text.startswith("--set: "):
-            raise refuse(key, text.removeprefix("--set: ")) from None
-        raise
 
 
 def _ranges(tables, file: Path, arms, refuse):

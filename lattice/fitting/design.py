@@ -29,6 +29,7 @@ from lattice.inference.relaxation import READINGS
 from lattice.model import load
 from lattice.model.errors import InputError
 from lattice.model.kinds import Integer, ListOf, Quantity, Record, Text, did_you_mean
+from lattice.model.reading import set_in_file
 from lattice.model.structure import Model
 
 DESIGN = Record(
@@ -141,7 +142,10 @@ def load_design(path: Path, overrides: Sequence[str] = ()) -> Design:
     def model_with(more: Sequence[str] = ()) -> Model:
         return load(path.parent / table["model"], [*table.get("set", ()), *more])
 
-    model, bare = model_with(), model_with(table["untreated"])
+    with set_in_file("design.set", refuse):
+        model = model_with()
+    with set_in_file("design.untreated", refuse):
+        bare = model_with(table["untreated"])
     variables = _variables(content["variable"], model, model_with, refuse)
     observables, limits = _formulas(content, model, refuse)
     ends = tuple(Datum(0, o, model.time.until, 0.0, 1, None, 0) for o in range(len(observables)))

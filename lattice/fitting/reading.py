@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from lattice.inference.relaxation import READINGS
 from lattice.model import load
 from lattice.model.errors import InputError
 from lattice.model.kinds import Flag, Integer, ListOf, Quantity, Record, Text, did_you_mean
-from lattice.model.reading import parse_toml
+from lattice.model.reading import parse_toml, set_in_file
 from lattice.model.structure import Model
 
 TABLE = Record(
@@ -94,7 +95,8 @@ def load_fit(path: Path, overrides: Sequence[str] = ()) -> Problem:
     def model_with(more: Sequence[str] = ()) -> Model:
         return load(folder / table["model"], [*shared, *more])
 
-    model = model_with()
+    with set_in_file("fit.set", refuse):
+        model = model_with()
     conditions = (Condition("", model),)
     if "conditions" in table:
         conditions = _conditions(read_table(folder / table["conditions"], "conditions"), model_with)
@@ -220,6 +222,9 @@ def _set(row: Row, changes: Mapping[str, str], model_with: Callable) -> Model:
     """The model with some keys set. Raises InputError naming the line."""
     if not changes:
         return model_with()
+    image = changes.get("geometry.image")
+    if image is not None:  # as paths elsewhere in the table, from its folder
+        changes = {**changes, "geometry.image": os.path.join(row.path.parent.absolute(), image)}
     try:
         return model_with([f"{key}={value}" for key, value in changes.items()])
     except InputError as error:

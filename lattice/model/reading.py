@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from .grammar import ARRAYS, SECTIONS, SOURCES, TOP
 from .kinds import Text, did_you_mean
 from .units import show
 
-__all__ = ["OVERRIDE", "Document", "parse_toml", "read_file", "read_text"]
+__all__ = ["OVERRIDE", "Document", "parse_toml", "read_file", "read_text", "set_in_file"]
 
 OVERRIDE = "--set"
 _LARGEST_FILE = 1_000_000
@@ -145,6 +146,19 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
         raise InputError(f"{file}: this is not valid TOML: {reason[:200]}") from None
     except ArithmeticError:  # decimal refuses an exponent beyond its range
         raise InputError(f"{file}: a number is too large; write a finite number") from None
+
+
+@contextmanager
+def set_in_file(key: str, refuse: Callable[[str, str], InputError]) -> Iterator[None]:
+    """Complaints about overrides that stand under a key of a file, not on the command line, are
+    made by `refuse`, which names the file."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        if not text.startswith(f"{OVERRIDE}: "):
+            raise
+        raise refuse(key, text.removeprefix(f"{OVERRIDE}: ")) from None
 
 
 def _check_outline(content: dict[str, Any], refuse: Callable[[str, str], InputError]) -> None:

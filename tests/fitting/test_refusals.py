@@ -66,6 +66,7 @@ def test_the_example_is_read(dish):
         ("parameters.tsv", "rule.die.rate", "cytokine.TGFb.decay", ["blocked"]),
         ("conditions.tsv", "cytokine.TGFb.decay", "cytokine.TGF.decay", ["line 3", "TGF"]),
         ("fit.toml", "seed = 1", "sede = 1", ["fit.sede", "did you mean"]),
+        ("fit.toml", "seed = 1", 'seed = 1\nset = ["rule.dye.rate=1 /day"]', ["fit.set"]),
         ("fit.toml", '"model.toml"', '"modell.toml"', ["modell.toml"]),
     ],
 )  # fmt: skip

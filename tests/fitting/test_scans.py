@@ -168,6 +168,24 @@ def _idle(condition):
     return replace(condition, model=condition.model.with_values(**seeds))
 
 
+def test_conditions_may_be_bones_of_their_own(scans, monkeypatch):
+    """A path in the table of conditions is found from its folder, as those of other tables."""
+    monkeypatch.chdir(scans.parent.parent)
+    (scans.parent / "conditions.tsv").write_text(
+        "conditionId\tgeometry.image\none\tscans.h5:day_0\nother\tscans.h5:day_7\n"
+    )
+    (scans.parent / "images.tsv").write_text(
+        "simulationConditionId\ttime\timage\none\t7\tscans.h5:day_7\nother\t21\tscans.h5:day_28\n"
+    )
+    text = scans.read_text().replace("images =", 'conditions = "conditions.tsv"\nimages =')
+    scans.write_text(text)
+    one, other = load_fit(scans).conditions
+    assert one.scan.classes.unit == pytest.approx(100 / volume(scans.parent, "day_0").sum())
+    assert other.scan.classes.unit == pytest.approx(
+        100 / volume(scans.parent, "day_7").sum(), rel=0.01
+    )
+
+
 @pytest.mark.parametrize(
     ("table", "old", "new", "words"),
     [

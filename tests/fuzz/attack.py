@@ -14,10 +14,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lattice.analysis.screen_file import read_screen
+from lattice.calibration import load_calibration
+from lattice.fitting.design import load_design
+from lattice.fitting.reading import load_fit
 from lattice.io.checkpoint import newest_checkpoint, read_checkpoint
 from lattice.io.images import read_image
 from lattice.io.runfile import RunFile
 from lattice.model.errors import InputError, OsteolatticeError
+from lattice.trial.reading import load_trial
 from tests.fuzz import originals
 from tests.fuzz.mutations import mutated
 
@@ -44,11 +49,23 @@ def read_grey(path: Path) -> None:
         read_image(path, 10.0)
 
 
+def read_study(path: Path) -> None:
+    """A file that asks for many runs, as its command reads it."""
+    kind = next(k for name, k in originals.STUDIES.items() if path.match(name))
+    readers = {
+        "trial": load_trial, "screen": read_screen,
+        "calibration": load_calibration, "design": load_design,
+    }  # fmt: skip
+    readers[kind](path)
+
+
 READERS: dict[str, tuple[Callable, Callable]] = {
     "checkpoint": (originals.checkpoints, read_checkpoint),
     "folder": (originals.checkpoints, lambda path: newest_checkpoint(path.parent)),
     "run": (originals.run_files, read_run),
     "image": (originals.images, read_grey),
+    "fit": (originals.fits, load_fit),
+    "study": (originals.studies, read_study),
 }
 
 

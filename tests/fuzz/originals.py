@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lattice.io.checkpoint import write_checkpoint
 from lattice.io.runfile import RunWriter
 from tests.io import samples
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VALUES = np.random.default_rng(0).integers(0, 60_000, (5, 6, 7)).astype(np.uint16)
 
 
@@ -92,3 +94,27 @@ def _tiffs(folder: Path) -> Iterator[tuple[Path, Path]]:
     for i, plane in enumerate(VALUES):
         tifffile.imwrite(stack / f"slice{i}.tif", plane)
     yield stack / "slice2.tif", stack
+
+
+def fits(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Fit files, their tables and images, each read through the fit file; with small lattices."""
+    for name in ("efferocytosis", "time_lapse"):
+        shutil.copytree(CONFIGS / "fits" / name, folder / name)
+        for path in sorted((folder / name).iterdir()):
+            yield path, folder / name / "fit.toml"
+
+
+def studies(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Files of trials, screenings, calibrations and designs; what they include is not mangled."""
+    shutil.copytree(CONFIGS, folder / "configs", ignore=shutil.ignore_patterns("results"))
+    for name in STUDIES:
+        path = folder / "configs" / name
+        yield path, path
+
+
+STUDIES = {
+    "trials/vaccination.toml": "trial",
+    "screens/quickstart.toml": "screen",
+    "calibrations/adult.toml": "calibration",
+    "designs/efferocytosis.toml": "design",
+}
