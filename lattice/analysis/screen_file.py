@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lattice.engine.observe import series_units
 from lattice.model import load
 from lattice.model.errors import InputError
 from lattice.model.kinds import Either, Integer, ListOf, MapOf, Quantity, Record, Text, did_you_mean
@@ -206,13 +207,10 @@ def _ranges(tables, file: Path, arms, refuse):
 
 def _units(outcomes, models, refuse) -> tuple[str, ...]:
     """Units of the outcomes. Raises InputError for one that is no series of an arm."""
-    from lattice.engine.simulation import Simulation
-
-    # The names come from a row itself: it is what the runs will give.
     for model in models:
-        known = Simulation(model, 0).row()
+        known = series_units(model)
         for index, name in enumerate(outcomes):
-            if name not in known or name == "time":
-                hint = did_you_mean(name, [n for n in known if n != "time"])
+            if name not in known:
+                hint = did_you_mean(name, known)
                 raise refuse(f"screen.outcomes.{index}", f'"{name}" is not a series; {hint}')
-    return tuple(known[name][1] for name in outcomes)
+    return tuple(known[name] for name in outcomes)
