@@ -32,12 +32,13 @@ from lattice.io.checkpoint import (
     read_checkpoint,
     stored_digest,
 )
-from lattice.io.images import bone_from_image
+from lattice.io.images import planes_from_image
 from lattice.io.runfile import RunWriter, refuse_occupied
 from lattice.io.vtkhdf import frame
 from lattice.model import load, loads
 from lattice.model.errors import InputError
-from lattice.model.geometry import synthetic_bone
+from lattice.model.geometry import synthetic_planes
+from lattice.model.planes import Planes, Workspace
 from lattice.model.structure import Model
 from lattice.recording import Keeper, cadence, check_state, copied, label_steps, next_event
 
@@ -111,9 +112,21 @@ class Run:
 
 def bone_of(model: Model, seed: int) -> np.ndarray:
     """The bone that a run starts with, uint8 [z, y, x]: synthetic, or segmented from an image."""
+    return bone_in_planes(model, seed, Workspace()).whole()
+
+
+def bone_in_planes(model: Model, seed: int, workspace: Workspace) -> Planes:
+    """The same bone, made or read slab by slab: large ones lie in a temporary file."""
     if model.geometry.kind == "image":
-        return bone_from_image(model.geometry, model.lattice)
-    return synthetic_bone(model.geometry, model.lattice, seed)
+        return planes_from_image(model.geometry, model.lattice, workspace)
+    return synthetic_planes(model.geometry, model.lattice, seed, workspace)
+
+
+def _beside(folder: Path) -> Path | None:
+    """Where a run that will be written into a folder keeps temporary files: on the same disk, or,
+    if it may not write there, where temporary files go."""
+    above = next(path for path in folder.absolute().parents if path.is_dir())
+    return above if os.access(above, os.W_OK) else None
 
 
 def steps_until(model: Model, hours: float | None = None) -> int:
@@ -178,7 +191,8 @@ def start(
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
     processes.first_does(lambda: refuse_occupied(folder))
-    simulation = Simulation(model, seed, partial(bone_of, model, seed), devices=devices)
+    bone = partial(bone_in_planes, model, seed, Workspace(folder=_beside(folder)))
+    simulation = Simulation(model, seed, bone, devices=devices)
     return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
 
 

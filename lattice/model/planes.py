@@ -21,6 +21,7 @@ BYTES_PER_VOXEL = 64
 arrays kept in memory for the next step included."""
 
 Shape = tuple[int, int, int]
+Kind = type[np.generic] | np.dtype
 Ranges = tuple[tuple[int, int], ...]
 MakePlanes = Callable[[int, int], np.ndarray]
 """Makes the planes from a first one to before a last one."""
@@ -42,7 +43,7 @@ class Workspace:
         thick = max(1, self.memory // (BYTES_PER_VOXEL * plane))
         return tuple((i, min(i + thick, count)) for i in range(0, count, thick))
 
-    def planes(self, shape: Shape, dtype: type[np.generic] | np.dtype) -> Planes:
+    def planes(self, shape: Shape, dtype: Kind) -> Planes:
         """A new array: in memory if all of it may be worked on at once, else in a file.
 
         Raises StorageError if the folder has no room for it."""
@@ -50,7 +51,7 @@ class Workspace:
             return Planes(shape, np.dtype(dtype), np.empty(shape, dtype))
         return Planes(shape, np.dtype(dtype), None, self.folder)
 
-    def filled(self, shape: Shape, make: MakePlanes, dtype: type[np.generic]) -> Planes:
+    def filled(self, shape: Shape, make: MakePlanes, dtype: Kind) -> Planes:
         """A new array of the planes that `make` makes."""
         whole = self.planes(shape, dtype)
         for first, last in self.slabs(shape):
@@ -149,7 +150,7 @@ class Planes:
             plane.reshape(-1)[places[chosen] - z * self.plane] = value
             self.write(z, plane)
 
-    def __getitem__(self, part: tuple[slice, slice, slice]) -> np.ndarray:
+    def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
         """A block, given by three slices without steps."""
         if self._memory is not None:
             return self._memory[part]
