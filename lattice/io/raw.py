@@ -43,9 +43,9 @@ class Raw:
         plane = math.prod(shape[1:])
         place = self.offset + first * plane * self.dtype.itemsize
         count = (last - first) * plane
-        values = np.fromfile(self.file, self.dtype, count, offset=place)
-        if values.size < count:
+        if self.file.stat().st_size < place + count * self.dtype.itemsize:
             raise EOFError("it ends too early")
+        values = np.fromfile(self.file, self.dtype, count, offset=place)
         return values.reshape(last - first, *shape[1:])
 
 
@@ -87,12 +87,9 @@ def _meta(path: Path, head: bytes) -> Raw | None:
     text = head[: end.start()].decode("latin-1")
     keys = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, re.M))
     kind = _META.get(keys.get("ElementType", ""))
-    scaled = [k for k in keys if k.startswith("ElementToIntensity")] + ["HeaderSize"] * (
-        "HeaderSize" in keys
-    )
-    if kind is None or keys.get("CompressedData", "False") != "False" or scaled:
-        return None
-    if keys.get("BinaryData", "True") != "True":
+    shifted = any(key.startswith(("ElementToIntensity", "HeaderSize")) for key in keys)
+    plain = keys.get("CompressedData", "False"), keys.get("BinaryData", "True")
+    if kind is None or shifted or plain != ("False", "True"):
         return None
     order = keys.get("BinaryDataByteOrderMSB", keys.get("ElementByteOrderMSB", "False"))
     dtype = np.dtype((">" if order == "True" else "<") + kind)
