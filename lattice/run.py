@@ -23,7 +23,7 @@ from lattice.analysis.series import Series
 from lattice.engine import processes
 from lattice.engine.layout import Devices
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation
-from lattice.io import provenance
+from lattice.io import images, provenance
 from lattice.io.checkpoint import (
     Checkpoint,
     checkpoint_at,
@@ -32,13 +32,12 @@ from lattice.io.checkpoint import (
     read_checkpoint,
     stored_digest,
 )
-from lattice.io.images import planes_from_image
 from lattice.io.runfile import RunWriter, refuse_occupied
 from lattice.io.vtkhdf import frame
 from lattice.model import load, loads
 from lattice.model.errors import InputError
-from lattice.model.geometry import synthetic_planes
-from lattice.model.planes import Planes, Workspace
+from lattice.model.geometry import synthetic_planes, temporary_bytes
+from lattice.model.planes import BYTES_PER_VOXEL, Planes, Workspace
 from lattice.model.structure import Model
 from lattice.recording import Keeper, cadence, check_state, copied, label_steps, next_event
 
@@ -118,8 +117,17 @@ def bone_of(model: Model, seed: int) -> np.ndarray:
 def bone_in_planes(model: Model, seed: int, workspace: Workspace) -> Planes:
     """The same bone, made or read slab by slab: large ones lie in a temporary file."""
     if model.geometry.kind == "image":
-        return planes_from_image(model.geometry, model.lattice, workspace)
+        return images.planes_from_image(model.geometry, model.lattice, workspace)
     return synthetic_planes(model.geometry, model.lattice, seed, workspace)
+
+
+def making(model: Model) -> tuple[int, int]:
+    """The most bytes of memory and of temporary files that making the bone of a run takes, both in
+    the first process alone. Raises InputError."""
+    workspace, (nx, ny, nz) = Workspace(), model.lattice.shape
+    count = images.temporary_bytes if model.geometry.kind == "image" else temporary_bytes
+    stored = count(model.geometry, model.lattice, workspace)
+    return min(workspace.memory, BYTES_PER_VOXEL * nx * ny * nz), stored
 
 
 def _beside(folder: Path) -> Path | None:

@@ -113,6 +113,16 @@ def planes_from_image(geometry: Geometry, lattice: Lattice, workspace: Workspace
     return bone
 
 
+def temporary_bytes(geometry: Geometry, lattice: Lattice, workspace: Workspace) -> int:
+    """The most bytes that temporary files take at one time while this bone is made.
+    Raises InputError."""
+    image = _opened(Path(geometry.image or ""), geometry.image_voxel)
+    (nx, ny, nz), (z, y, x) = lattice.shape, image.volume.shape
+    kept = np.dtype(np.float32) if geometry.smooth > 0 else image.dtype
+    bone = workspace.on_disk((nz, ny, nx), np.uint8)
+    return workspace.on_disk((z, y, x), kept) + bone * (2 if geometry.largest_component else 1)
+
+
 def _grey(image: _Opened, deviation: float, workspace: Workspace) -> Planes:
     """The whole image, smoothed (float32) if `deviation` (um) is not 0."""
     z, y, x = image.volume.shape

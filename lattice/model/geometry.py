@@ -18,9 +18,9 @@ from lattice.model.pieces import Wraps
 from lattice.model.planes import MakePlanes, Planes, Shape, Workspace
 from lattice.model.scores import Scores
 from lattice.model.setting import Geometry, Lattice
-from lattice.model.waves import band_limited_field
+from lattice.model.waves import band_limited_field, box_of, spectrum_of
 
-__all__ = ["synthetic_bone", "synthetic_planes"]
+__all__ = ["synthetic_bone", "synthetic_planes", "temporary_bytes"]
 
 PERFORATION = 0.15
 
@@ -58,6 +58,18 @@ def synthetic_planes(
     solid = makers[geometry.kind](geometry, lattice)
     nx, ny, nz = lattice.shape
     return workspace.filled((nz, ny, nx), solid, np.uint8)
+
+
+def temporary_bytes(geometry: Geometry, lattice: Lattice, workspace: Workspace) -> int:
+    """The most bytes that temporary files take at one time while this bone is made."""
+    (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = lattice.shape, lattice.periodic
+    shape = (nz, ny, nx)
+    if geometry.kind != "trabecular":
+        return workspace.on_disk(shape, np.uint8)
+    wavelength = _fraction_and_wavelength(geometry, lattice)[1]
+    box = box_of(shape, (wraps_z, wraps_y, wraps_x), wavelength)
+    field = workspace.on_disk(spectrum_of(box), np.complex64) + workspace.on_disk(box, np.float32)
+    return workspace.on_disk(shape, np.float32) + max(field, workspace.on_disk(shape, np.uint8))
 
 
 def _nothing(_: Geometry, lattice: Lattice) -> MakePlanes:
@@ -126,28 +138,31 @@ def _sphere(geometry: Geometry, lattice: Lattice) -> MakePlanes:
 
 
 def _trabeculae(geometry: Geometry, lattice: Lattice, seed: int, workspace: Workspace) -> Planes:
-    voxel, (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = (
-        lattice.voxel,
-        lattice.shape,
-        lattice.periodic,
-    )
+    (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = lattice.shape, lattice.periodic
     shape, periodic = (nz, ny, nx), (wraps_z, wraps_y, wraps_x)
-    thickness = _length(geometry.thickness, "thickness", voxel)
-    fraction = geometry.bone_fraction
-    if fraction is None or not 0 < fraction < 1:
-        raise InputError("geometry.bone_fraction: write a number between 0 and 1, such as 0.2")
-    wavelength = thickness / float(np.interp(fraction, FRACTIONS, THICKNESSES))
-    if wavelength > max(shape) * voxel:
-        raise InputError(
-            f"geometry.thickness: trabeculae of {thickness:g} um that fill {fraction:g} of the "
-            f"lattice are {wavelength:.0f} um apart, but the lattice is only "
-            f"{max(shape) * voxel:g} um wide; make them thinner or the lattice larger"
-        )
-    scores = _scores(shape, periodic, wavelength / voxel, seed, workspace)
+    fraction, wavelength = _fraction_and_wavelength(geometry, lattice)
+    scores = _scores(shape, periodic, wavelength, seed, workspace)
     wanted = max(1, round(fraction * (nz * ny * nx)))
     if geometry.largest_component:
         return connected_piece(scores, wanted, periodic, workspace)
     return workspace.filled(shape, scores.below(scores.lowest(wanted)), np.uint8)
+
+
+def _fraction_and_wavelength(geometry: Geometry, lattice: Lattice) -> tuple[float, float]:
+    """The share of the voxels that trabeculae take, and the wavelength (voxels) of the fields that
+    give them the wanted thickness. Raises InputError."""
+    thickness = _length(geometry.thickness, "thickness", lattice.voxel)
+    fraction, width = geometry.bone_fraction, max(lattice.shape) * lattice.voxel
+    if fraction is None or not 0 < fraction < 1:
+        raise InputError("geometry.bone_fraction: write a number between 0 and 1, such as 0.2")
+    wavelength = thickness / float(np.interp(fraction, FRACTIONS, THICKNESSES))
+    if wavelength > width:
+        raise InputError(
+            f"geometry.thickness: trabeculae of {thickness:g} um that fill {fraction:g} of the "
+            f"lattice are {wavelength:.0f} um apart, but the lattice is only {width:g} um wide; "
+            "make them thinner or the lattice larger"
+        )
+    return fraction, wavelength / lattice.voxel
 
 
 def _scores(

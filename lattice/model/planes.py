@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import weakref
@@ -39,7 +40,7 @@ class Workspace:
         """Ranges along an axis (0 = z) that together are the whole, each as much as may be worked
         on at once, or one plane."""
         count = shape[axis]
-        plane = max(1, shape[0] * shape[1] * shape[2] // max(1, count))
+        plane = max(1, math.prod(shape) // max(1, count))
         thick = max(1, self.memory // (BYTES_PER_VOXEL * plane))
         return tuple((i, min(i + thick, count)) for i in range(0, count, thick))
 
@@ -47,9 +48,13 @@ class Workspace:
         """A new array: in memory if all of it may be worked on at once, else in a file.
 
         Raises StorageError if the folder has no room for it."""
-        if len(self.slabs(shape)) <= 1:
+        if not self.on_disk(shape, dtype):
             return Planes(shape, np.dtype(dtype), np.empty(shape, dtype))
         return Planes(shape, np.dtype(dtype), None, self.folder)
+
+    def on_disk(self, shape: Shape, dtype: Kind) -> int:
+        """Bytes of the file of such an array; 0 if it would lie in memory."""
+        return 0 if len(self.slabs(shape)) <= 1 else math.prod(shape) * np.dtype(dtype).itemsize
 
     def filled(self, shape: Shape, make: MakePlanes, dtype: Kind) -> Planes:
         """A new array of the planes that `make` makes."""
@@ -87,7 +92,7 @@ class Planes:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole array."""
-        return self.shape[0] * self.shape[1] * self.shape[2] * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def plane(self) -> int:

@@ -13,7 +13,7 @@ from scipy.fft import next_fast_len
 
 from lattice.model.planes import Planes, Shape, Workspace
 
-__all__ = ["Field", "band_limited_field"]
+__all__ = ["Field", "band_limited_field", "box_of", "spectrum_of"]
 
 BANDWIDTH = 0.2
 """Standard deviation of the wave number, relative to its mean."""
@@ -43,30 +43,41 @@ def band_limited_field(
 ) -> Field:
     """A Gaussian random field, float32, with wave numbers around 1 / `wavelength` (voxels).
 
-    It is made periodic; axes that are not are cut from a box that is longer by more than the
-    field's memory, so that their two ends are independent. Raises StorageError.
+    It is made in the box of `box_of`, which is periodic. Raises StorageError.
     """
-    margin = round(1.5 * wavelength)
-    box = tuple(
-        n if wraps else int(next_fast_len(n + margin, real=True) or n + margin)
-        for n, wraps in zip(shape, periodic, strict=True)
-    )
-    spectrum = _filtered_noise((box[0], box[1], box[2]), wavelength, random, workspace)
+    box = box_of(shape, periodic, wavelength)
+    spectrum = _filtered_noise(box, wavelength, random, workspace)
 
     def plane(first: int, last: int) -> np.ndarray:
         along_x = np.fft.ifft(spectrum.read(first, last), axis=1)
         return np.fft.irfft(along_x, n=box[2], axis=2)
 
-    values = workspace.filled((box[0], box[1], box[2]), plane, np.float32)
+    values = workspace.filled(box, plane, np.float32)
     return Field(values, deviation(values))
+
+
+def box_of(shape: Shape, periodic: tuple[bool, bool, bool], wavelength: float) -> Shape:
+    """The lattice, made longer along axes that do not wrap by more than the memory of a field, so
+    that their two ends are independent."""
+    margin = round(1.5 * wavelength)
+    z, y, x = (
+        n if wraps else int(next_fast_len(n + margin, real=True) or n + margin)
+        for n, wraps in zip(shape, periodic, strict=True)
+    )
+    return z, y, x
+
+
+def spectrum_of(box: Shape) -> Shape:
+    """The shape of the spectrum (complex64) of a box."""
+    return box[0], box[1], box[2] // 2 + 1
 
 
 def _filtered_noise(
     box: Shape, wavelength: float, random: np.random.Generator, workspace: Workspace
 ) -> Planes:
     """White noise times the weights of the band: over z as it is, over y and x as waves."""
-    slabs, (nz, ny, nx) = workspace.slabs(box), box
-    spectrum = workspace.planes((nz, ny, nx // 2 + 1), np.complex64)
+    slabs, (_, ny, nx) = workspace.slabs(box), box
+    spectrum = workspace.planes(spectrum_of(box), np.complex64)
     for first, last in slabs:  # the generator gives the numbers of the whole, in order
         noise = random.standard_normal((last - first, ny, nx), dtype=np.float32)
         spectrum.write(first, np.fft.fft(np.fft.rfft(noise, axis=2), axis=1))

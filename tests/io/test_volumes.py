@@ -1,6 +1,7 @@
 """Images in parts: the values and the bone of the whole, in little memory."""
 
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import h5py
@@ -9,11 +10,11 @@ import pytest
 import SimpleITK as itk
 import tifffile
 
-from lattice.io.images import bone_from_image, planes_from_image
+from lattice.io.images import bone_from_image, planes_from_image, temporary_bytes
 from lattice.io.raw import raw_data
 from lattice.io.volumes import open_volume
 from lattice.model.errors import InputError
-from lattice.model.planes import BYTES_PER_VOXEL, Workspace
+from lattice.model.planes import BYTES_PER_VOXEL, Planes, Workspace
 from lattice.model.setting import Geometry, Lattice
 
 VALUES = np.random.default_rng(0).integers(0, 60_000, (40, 64, 68)).astype(np.uint16)
@@ -190,6 +191,24 @@ def test_what_is_wrong_in_the_last_slab_is_found(tmp_path):
     geometry = Geometry("image", image=str(folder), image_voxel=10.0)
     with pytest.raises(InputError, match=r"slice99\.tif differs"):
         planes_from_image(geometry, Lattice((4, 4, 4), 10.0), Workspace(1))
+
+
+@pytest.mark.parametrize("smooth", [0.0, 12.0])
+def test_the_room_for_temporary_files_is_foretold(tmp_path, smooth, monkeypatch):
+    alive, most = weakref.WeakSet(), [0]
+    begin = Planes.__init__
+
+    def counted(self, shape, dtype, values, folder=None):
+        begin(self, shape, dtype, values, folder)
+        alive.add(self)
+        most.append(sum(planes.nbytes for planes in alive))
+
+    monkeypatch.setattr(Planes, "__init__", counted)
+    path = _numpy(tmp_path, speckled((21, 17, 22), "u1"))
+    geometry = Geometry("image", image=str(path), image_voxel=10.0, smooth=smooth)
+    arguments = geometry, Lattice((20, 15, 18), 10.0), Workspace(1)
+    planes_from_image(*arguments)
+    assert max(most) == temporary_bytes(*arguments)
 
 
 def test_memory_of_an_image_in_slabs_is_small(tmp_path):

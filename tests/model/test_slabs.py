@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from lattice.model import growth, waves
 from lattice.model.errors import StorageError
-from lattice.model.geometry import synthetic_planes
+from lattice.model.geometry import synthetic_planes, temporary_bytes
 from lattice.model.pieces import find_pieces
 from lattice.model.planes import BYTES_PER_VOXEL, Planes, Workspace
 from lattice.model.scores import Scores
@@ -227,6 +228,31 @@ def test_the_folder_of_the_machine_is_named_where_none_is_given(monkeypatch):
     with pytest.raises(StorageError, match=r"TMPDIR") as caught:
         Workspace(1).filled((4, 4, 4), lambda i, j: np.zeros((j - i, 4, 4)), np.float32)
     assert str(caught.value).startswith(tempfile.gettempdir())
+
+
+@pytest.mark.parametrize(
+    ("geometry", "periodic"),
+    [
+        (Geometry("trabecular", bone_fraction=0.2, thickness=30.0), (False, True, False)),
+        (Geometry("sphere", radius=50.0), (False, False, False)),
+    ],
+)
+@pytest.mark.parametrize("memory", [1, 1 << 30])
+def test_the_room_for_temporary_files_is_foretold(geometry, periodic, memory, monkeypatch):
+    alive, most = weakref.WeakSet(), [0]
+    begin = Planes.__init__
+
+    def counted(self, shape, dtype, values, folder=None):
+        begin(self, shape, dtype, values, folder)
+        if values is None:
+            alive.add(self)
+        most.append(sum(planes.nbytes for planes in alive))
+
+    monkeypatch.setattr(Planes, "__init__", counted)
+    arguments = geometry, Lattice((20, 24, 26), 10.0, periodic)
+    synthetic_planes(*arguments, 0, Workspace(memory))
+    assert max(most) == temporary_bytes(*arguments, Workspace(memory))
+    assert bool(max(most)) == (memory == 1)
 
 
 @pytest.mark.parametrize("memory", [1, 1 << 30])
