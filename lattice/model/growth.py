@@ -20,7 +20,7 @@ __all__ = ["connected_piece"]
 FIRST_RISE = 1 << 17
 """Steps of a floating-point number, of which 2^23 double it, to the first higher level."""
 
-BYTES_PER_NODE = 1024
+BYTES_PER_NODE = 2048
 """Memory for one voxel between the levels, most of it for its edges."""
 
 PIECE, REST = 1, 2

@@ -140,7 +140,9 @@ def test_values_that_end_too_early_are_refused(tmp_path, ending):
     data = path.with_suffix(".raw") if ending == ".mhd" else path
     data.write_bytes(data.read_bytes()[:-1])
     geometry = Geometry("image", image=str(path), image_voxel=10.0)
-    with pytest.raises(InputError, match=r"^geometry\.image: .* cannot be read \(.*"):
+    with pytest.raises(
+        InputError, match=r"^geometry\.image: .* cannot be read \(it ends too early"
+    ):
         bone_from_image(geometry, Lattice((4, 4, 4), 10.0))
 
 
