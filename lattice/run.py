@@ -23,7 +23,7 @@ from lattice.analysis.series import Series
 from lattice.engine import processes
 from lattice.engine.layout import Devices
 from lattice.engine.simulation import LONGEST_CHUNK, Simulation
-from lattice.io import provenance
+from lattice.io import images, provenance
 from lattice.io.checkpoint import (
     Checkpoint,
     checkpoint_at,
@@ -32,12 +32,12 @@ from lattice.io.checkpoint import (
     read_checkpoint,
     stored_digest,
 )
-from lattice.io.images import bone_from_image
 from lattice.io.runfile import RunWriter, refuse_occupied
 from lattice.io.vtkhdf import frame
 from lattice.model import load, loads
 from lattice.model.errors import InputError
-from lattice.model.geometry import synthetic_bone
+from lattice.model.geometry import synthetic_planes, temporary_bytes
+from lattice.model.planes import BYTES_PER_VOXEL, Planes, Workspace
 from lattice.model.structure import Model
 from lattice.recording import Keeper, cadence, check_state, copied, label_steps, next_event
 
@@ -111,9 +111,30 @@ class Run:
 
 def bone_of(model: Model, seed: int) -> np.ndarray:
     """The bone that a run starts with, uint8 [z, y, x]: synthetic, or segmented from an image."""
+    return bone_in_planes(model, seed, Workspace()).whole()
+
+
+def bone_in_planes(model: Model, seed: int, workspace: Workspace) -> Planes:
+    """The same bone, made or read slab by slab: large ones lie in a temporary file."""
     if model.geometry.kind == "image":
-        return bone_from_image(model.geometry, model.lattice)
-    return synthetic_bone(model.geometry, model.lattice, seed)
+        return images.planes_from_image(model.geometry, model.lattice, workspace)
+    return synthetic_planes(model.geometry, model.lattice, seed, workspace)
+
+
+def making(model: Model) -> tuple[int, int]:
+    """The most bytes of memory and of temporary files that making the bone of a run takes, both in
+    the first process alone. Raises InputError."""
+    workspace, (nx, ny, nz) = Workspace(), model.lattice.shape
+    count = images.temporary_bytes if model.geometry.kind == "image" else temporary_bytes
+    stored = count(model.geometry, model.lattice, workspace)
+    return min(workspace.memory, BYTES_PER_VOXEL * nx * ny * nz), stored
+
+
+def _beside(folder: Path) -> Path | None:
+    """Where a run that will be written into a folder keeps temporary files: on the same disk, or,
+    if it may not write there, where temporary files go."""
+    above = next(path for path in folder.absolute().parents if path.is_dir())
+    return above if os.access(above, os.W_OK) else None
 
 
 def steps_until(model: Model, hours: float | None = None) -> int:
@@ -178,7 +199,8 @@ def start(
     Raises InputError (also for a folder that is not empty), NumericalError, StorageError.
     """
     processes.first_does(lambda: refuse_occupied(folder))
-    simulation = Simulation(model, seed, partial(bone_of, model, seed), devices=devices)
+    bone = partial(bone_in_planes, model, seed, Workspace(folder=_beside(folder)))
+    simulation = Simulation(model, seed, bone, devices=devices)
     return record_run(simulation, folder, progress=progress, stop=stop, max_seconds=max_seconds)
 
 

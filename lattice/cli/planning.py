@@ -28,7 +28,7 @@ from lattice.io.checkpoint import write_checkpoint
 from lattice.model import loads
 from lattice.model.errors import InputError
 from lattice.model.structure import Model
-from lattice.run import bone_of
+from lattice.run import bone_of, making
 
 PIECE = 64
 """Voxels along each edge of the piece that is seeded, to see how many cells are active and how
@@ -107,6 +107,10 @@ def _described(model: Model, here: Footprint, sample: Sample, kind: str) -> Iter
         f"  memory per device  {size(here.memory)} ({size(here.state)} of state, "
         f"{size(here.work)} of work space)"
     )
+    if model.geometry.kind != "empty":
+        memory, stored = making(model)
+        beside = f", {size(stored)} of temporary files beside the run" if stored else ""
+        yield f"  geometry           at most {size(memory)} in the first process{beside}"
     yield f"  halo per step      {size(here.received)} received by each device"
     yield (
         f"  time per step      {seconds / speed:.3g} s where each device copies {speed / 1e9:.3g} "

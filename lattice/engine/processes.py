@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from lattice.model.errors import InputError, OsteolatticeError
+from lattice.model.planes import Planes
 
 Result = TypeVar("Result")
 
@@ -53,11 +54,14 @@ def spread(tree: Any, mesh: Mesh | None, layout: PartitionSpec | None = None) ->
 
 
 def hand_out(
-    make: Callable[[], np.ndarray], shape: tuple[int, ...], mesh: Mesh, layout: PartitionSpec
+    make: Callable[[], np.ndarray | Planes],
+    shape: tuple[int, ...],
+    mesh: Mesh,
+    layout: PartitionSpec,
 ) -> Array:
     """The array that `make` gives (uint8), on the devices of a mesh. The first process alone makes
-    it and sends block after block; no other one ever holds more than its own and the one that
-    travels.
+    it and sends block after block. None ever holds more in memory than its own and the one that
+    travels, nor does the first if it makes planes.
 
     Raises in every process what `make` raises in the first, as `first_does` does."""
     whole = first_does(make)

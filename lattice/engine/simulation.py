@@ -27,6 +27,7 @@ from lattice.engine.step import advance
 from lattice.engine.table import lower
 from lattice.kernels.counting import count_values
 from lattice.kernels.random_bits import seed_words
+from lattice.model.planes import Planes
 from lattice.model.structure import Model
 
 LONGEST_CHUNK = 256
@@ -41,17 +42,17 @@ Row = dict[str, tuple[float, str]]
 
 HostArrays = dict[str, np.ndarray]
 
-Bone = np.ndarray | Callable[[], np.ndarray]
+Bone = np.ndarray | Callable[[], np.ndarray | Planes]
 
 
 class Simulation:
     """The sampled reading of a model.
 
-    `bone` is the geometry as uint8 [z, y, x], or what makes it, which of several processes the
-    first one alone will call (None: no bone anywhere); `state` goes on from host
-    arrays, as a checkpoint holds them, instead of seeding afresh. `devices` is how many share the
-    lattice, or how many blocks lie along z, y and x, as "2x2x1" or (2, 2, 1). Raises InputError
-    when the lattice cannot be shared so, ValueError when `bone` has another shape.
+    `bone` is the geometry as uint8 [z, y, x], or what makes it (an array, or `Planes`), which of
+    several processes the first one alone will call (None: no bone anywhere); `state` goes on from
+    host arrays, as a checkpoint holds them, instead of seeding afresh. `devices` is how many share
+    the lattice, or how many blocks lie along z, y and x, as "2x2x1" or (2, 2, 1). Raises
+    InputError when the lattice cannot be shared so, ValueError when `bone` has another shape.
     """
 
     def __init__(
@@ -183,17 +184,21 @@ def _seeded(
 
 
 def _placed_bone(model: Model, region: Region, mesh: Mesh | None, bone: Bone | None):
-    def make() -> np.ndarray:
+    def make() -> np.ndarray | Planes:
         given = bone() if callable(bone) else bone
-        whole = np.zeros(region.shape, np.uint8) if given is None else np.asarray(given)
-        if whole.shape != region.shape:
-            raise ValueError(f"bone has the shape {whole.shape}, the lattice {region.shape}")
-        return (whole != 0).astype(np.uint8)
+        if not isinstance(given, Planes):
+            given = np.zeros(region.shape, np.uint8) if given is None else np.asarray(given)
+            given = (given != 0).astype(np.uint8)
+        if given.shape != region.shape:
+            raise ValueError(f"bone has the shape {given.shape}, the lattice {region.shape}")
+        return given
 
     layout = partition(model)["bone"]
     if mesh is not None and processes.several() and callable(bone):
         return processes.hand_out(make, region.shape, mesh, layout)
-    return processes.spread(make(), mesh, layout)
+    made = make()
+    whole = made.whole() if isinstance(made, Planes) else made
+    return processes.spread(whole, mesh, layout)
 
 
 @lru_cache(maxsize=32)

@@ -10,13 +10,7 @@ from pathlib import Path
 
 import h5py
 
-from lattice.model.errors import InputError, OsteolatticeError
-
-
-class StorageError(OsteolatticeError):
-    """A file could not be written; what was complete before is still there."""
-
-    exit_code = 3
+from lattice.model.errors import InputError, StorageError
 
 
 def explain_os_error(path: Path, error: OSError) -> StorageError:

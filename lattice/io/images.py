@@ -1,47 +1,31 @@
 """Bone from three-dimensional images: TIFF, NRRD, MetaImage, NIfTI, NumPy and HDF5.
 
-Every reader refuses a header that claims more data than the file can hold before it sets memory
-aside. Arrays are ``[z, y, x]``.
+Arrays are ``[z, y, x]``.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
-import tifffile
 
-from lattice.io.optional import require
 from lattice.io.segmentation import (
+    UNWRAPPED,
+    Resampling,
     Triple,
-    largest_piece,
-    nearest,
-    otsu,
-    resample,
+    chosen,
+    otsu_of,
+    reach,
     smoothed,
-    touching,
 )
-from lattice.model.errors import InputError
+from lattice.io.volumes import Volume, open_volume
+from lattice.model.errors import InputError, OsteolatticeError
+from lattice.model.pieces import find_pieces
+from lattice.model.planes import Planes, Ranges, Workspace
 from lattice.model.setting import Geometry, Lattice
-
-TIFF_SUFFIXES = (".tif", ".tiff")
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
-HEADER_BYTES = 100_000  # more than any header of text has
-COMPRESSION_LIMIT = 1100  # deflate, the strongest of the formats' methods, reaches 1032
-MICROMETRES = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3}
-MICROMETRES |= {"nm": 1e-3, "cm": 1e4, "\\u00b5m": 1.0, "micrometer": 1.0, "millimeter": 1e3}
-
-# Without a handler of the user's, complaints about each tag would stand beside our one sentence.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -54,9 +38,27 @@ class Image:
 
 
 @dataclass(frozen=True)
-class _Raw:
-    values: np.ndarray
-    voxel_um: Triple | None
+class _Opened:
+    volume: Volume
+    voxel_um: Triple
+    source: Path
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the values that are read."""
+        found = self.volume.dtype.newbyteorder("=")
+        return np.dtype(np.uint8) if found.kind == "b" else found
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Planes of grey values. Raises InputError."""
+        with _explained(self.source):
+            values = self.volume.read(first, last)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(
+                f"geometry.image: {self.source} holds values that are not finite: replace them "
+                "first"
+            )
+        return np.ascontiguousarray(values, self.dtype)
 
 
 def read_image(path: Path, voxel_um: float | None = None) -> Image:
@@ -66,66 +68,131 @@ def read_image(path: Path, voxel_um: float | None = None) -> Image:
     ``file.h5:dataset``. `voxel_um` overrides what the file says. Raises InputError, with the
     key to set, for anything that cannot be used.
     """
-    path = Path(path)
-    file, dataset = _split_dataset(path)
-    if not file.exists():
+    image = _opened(Path(path), voxel_um)
+    return Image(image.read(0, image.volume.shape[0]), image.voxel_um, image.source)
+
+
+def bone_from_image(geometry: Geometry, lattice: Lattice) -> np.ndarray:
+    """The bone (uint8 ``[z, y, x]``) that a geometry of kind "image" puts on a lattice; see
+    `planes_from_image`."""
+    return planes_from_image(geometry, lattice, Workspace()).whole()
+
+
+def planes_from_image(geometry: Geometry, lattice: Lattice, workspace: Workspace) -> Planes:
+    """The bone (uint8) that a geometry of kind "image" puts on a lattice, made slab by slab.
+
+    Grey values are smoothed, then resampled (`segmentation.Resampling`), then compared with the
+    threshold. What is about the image as a whole does not depend on the part taken: Otsu's
+    threshold is that of the whole smoothed image, and with `largest_component` the part keeps
+    the pieces that belong to the largest 26-connected piece of the whole image, joined inside
+    the part or not. Raises InputError when the lattice reaches beyond the image or holds no bone,
+    StorageError without room for temporary files.
+    """
+    if geometry.image is None:
+        raise InputError('geometry.image: kind = "image" needs the path of an image')
+    image = _opened(Path(geometry.image), geometry.image_voxel)
+    ox, oy, oz = geometry.image_origin
+    _check_extent(image, (oz, oy, ox), lattice)
+    grey = _grey(image, geometry.smooth, workspace)
+    slabs = workspace.slabs(grey.shape)
+    level = otsu_of(grey.read, slabs) if geometry.threshold is None else geometry.threshold
+    nx, ny, nz = lattice.shape
+    resampling = Resampling(grey.shape, image.voxel_um, (oz, oy, ox), lattice.voxel, (nz, ny, nx))
+    bone, extremes = workspace.planes((nz, ny, nx), np.uint8), []
+    for first, last in _lattice_slabs(image, lattice, workspace):
+        part = resampling.planes(grey.read, first, last)
+        bone.write(first, part > level)
+        extremes += [float(part.min()), float(part.max())]
+    if geometry.largest_component:
+        _keep_largest(bone, grey, level, resampling, workspace)
+    if not any(bone.read(i, j).any() for i, j in workspace.slabs(bone.shape)):
         raise InputError(
-            f"geometry.image: {file} does not exist: give the path of an image, relative to the "
-            "model file or absolute"
+            f"geometry.threshold: {image.source} has no bone above {level:g} in the part taken "
+            f"(grey values {min(extremes):g} to {max(extremes):g}): lower it or move image_origin"
         )
+    return bone
+
+
+def temporary_bytes(geometry: Geometry, lattice: Lattice, workspace: Workspace) -> int:
+    """The most bytes that temporary files take at one time while this bone is made.
+    Raises InputError."""
+    image = _opened(Path(geometry.image or ""), geometry.image_voxel)
+    (nx, ny, nz), (z, y, x) = lattice.shape, image.volume.shape
+    kept = np.dtype(np.float32) if geometry.smooth > 0 else image.dtype
+    bone = workspace.on_disk((nz, ny, nx), np.uint8)
+    return workspace.on_disk((z, y, x), kept) + bone * (2 if geometry.largest_component else 1)
+
+
+def _grey(image: _Opened, deviation: float, workspace: Workspace) -> Planes:
+    """The whole image, smoothed (float32) if `deviation` (um) is not 0."""
+    z, y, x = image.volume.shape
+    if deviation <= 0:
+        return workspace.filled((z, y, x), image.read, image.dtype)
+
+    def make(first: int, last: int) -> np.ndarray:
+        halo = reach(image.voxel_um, deviation)
+        begin = max(0, first - halo)
+        part = image.read(begin, min(z, last + halo))
+        return smoothed(part, image.voxel_um, deviation)[first - begin : last - begin]
+
+    return workspace.filled((z, y, x), make, np.float32)
+
+
+def _lattice_slabs(image: _Opened, lattice: Lattice, workspace: Workspace) -> Ranges:
+    """Slabs of the lattice with room beside them for the planes of the image that they take."""
+    taken = max(1.0, lattice.voxel / image.voxel_um[0])
+    _, y, x = image.volume.shape
+    nx, ny, nz = lattice.shape
+    return workspace.slabs((nz, 1, max(ny * nx, int(taken * y * x))))
+
+
+def _keep_largest(
+    bone: Planes, grey: Planes, level: float, resampling: Resampling, workspace: Workspace
+) -> None:
+    """Keeps the pieces of bone that belong to the largest piece of the image."""
+    slabs, image_slabs = workspace.slabs(bone.shape), workspace.slabs(grey.shape)
+    pieces = find_pieces(lambda i, j: grey.read(i, j) > level, image_slabs, UNWRAPPED)
+    largest = chosen(pieces, np.array([pieces.largest]))
+    within = workspace.planes(bone.shape, np.uint8)
+    for index, (first, last) in enumerate(image_slabs):
+        within.write(*resampling.nearest(largest[pieces.slab(index)], first, last))
+    parts = find_pieces(lambda i, j: bone.read(i, j) != 0, slabs, UNWRAPPED)
+    met = [np.unique(parts.slab(k)[within.read(*slab) != 0]) for k, slab in enumerate(slabs)]
+    kept = chosen(parts, np.concatenate(met))
+    # Bone is read again where a slab is labelled, so it is replaced slab by slab, after its look.
+    for index, (first, _) in enumerate(slabs):
+        bone.write(first, kept[parts.slab(index)])
+
+
+def _opened(path: Path, voxel_um: float | None) -> _Opened:
+    with _explained(path):
+        volume = open_volume(path)
+    _check_kind(volume, path)
+    return _Opened(volume, _voxel(volume, voxel_um, path), path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Puts what a decoder raises, which for a mangled file may be anything, into a sentence."""
     try:
-        raw = _reader(file)(file, dataset)
-    except InputError:
+        yield
+    except OsteolatticeError:
         raise
     except MemoryError as error:
         raise InputError(
             f"geometry.image: {path} does not fit into memory: crop it first"
         ) from error
-    except Exception as error:  # a decoder may raise anything at all for a mangled file
+    except Exception as error:
         reason = str(error).strip().splitlines()
         raise InputError(
             f"geometry.image: {path} cannot be read ({reason[0] if reason else 'no reason given'})"
             ": give an intact image of one of the supported formats"
         ) from error
-    return Image(_checked(raw.values, path), _voxel(raw, voxel_um, path), path)
 
 
-def bone_from_image(geometry: Geometry, lattice: Lattice) -> np.ndarray:
-    """The bone (uint8 ``[z, y, x]``) that a geometry of kind "image" puts on a lattice.
-
-    Grey values are smoothed, then resampled (`segmentation.resample`), then compared with the
-    threshold. What is about the image as a whole does not depend on the part taken: Otsu's
-    threshold is that of the whole smoothed image, and with `largest_component` the part keeps
-    the pieces that belong to the largest 26-connected piece of the whole image, joined inside
-    the part or not. Raises InputError when the lattice reaches beyond the image or holds no bone.
-    """
-    if geometry.image is None:
-        raise InputError('geometry.image: kind = "image" needs the path of an image')
-    image = read_image(Path(geometry.image), geometry.image_voxel)
-    nx, ny, nz = lattice.shape
-    ox, oy, oz = geometry.image_origin
-    shape, origin = (nz, ny, nx), (oz, oy, ox)
-    _check_extent(image, origin, lattice)
-    values = image.values
-    if geometry.smooth > 0:
-        values = smoothed(values, image.voxel_um, geometry.smooth)
-    level = otsu(values) if geometry.threshold is None else geometry.threshold
-    grey = resample(values, image.voxel_um, origin, lattice.voxel, shape)
-    bone = grey > level
-    if geometry.largest_component:
-        whole = largest_piece(values > level)
-        bone = touching(bone, nearest(whole, image.voxel_um, origin, lattice.voxel, shape))
-    if not bone.any():
-        raise InputError(
-            f"geometry.threshold: {image.source} has no bone above {level:g} in the part taken "
-            f"(grey values {grey.min():g} to {grey.max():g}): lower it or move image_origin"
-        )
-    return bone.astype(np.uint8)
-
-
-def _check_extent(image: Image, origin: Triple, lattice: Lattice) -> None:
+def _check_extent(image: _Opened, origin: Triple, lattice: Lattice) -> None:
     tolerance = 1e-6 * lattice.voxel
-    extent = [n * v for n, v in zip(image.values.shape, image.voxel_um, strict=True)]
+    extent = [n * v for n, v in zip(image.volume.shape, image.voxel_um, strict=True)]
     room = [int((e - o + tolerance) // lattice.voxel) for e, o in zip(extent, origin, strict=True)]
     size = [f"{e:g}" for e in extent[::-1]]
     if min(origin) < 0 or min(room) < 1:
@@ -141,32 +208,9 @@ def _check_extent(image: Image, origin: Triple, lattice: Lattice) -> None:
         )
 
 
-def _split_dataset(path: Path) -> tuple[Path, str]:
-    found = re.fullmatch(r"(.*\.(?:h5|hdf5|hdf)):(.*)", str(path), re.IGNORECASE)
-    return (Path(found[1]), found[2]) if found else (path, "")
-
-
-def _reader(path: Path) -> Callable[[Path, str], _Raw]:
-    name = path.name.lower()
-    if path.is_dir():
-        return _read_tiff_folder
-    if name.endswith(TIFF_SUFFIXES):
-        return _read_tiff
-    if name.endswith(ITK_SUFFIXES):
-        return _read_itk
-    if name.endswith(HDF5_SUFFIXES):
-        return _read_hdf5
-    if name.endswith(".npy"):
-        return _read_numpy
-    known = ", ".join((*TIFF_SUFFIXES, *ITK_SUFFIXES, ".npy", *HDF5_SUFFIXES))
-    raise InputError(
-        f"geometry.image: {path} has no known ending: use one of {known} or a folder of TIFF files"
-    )
-
-
-def _voxel(raw: _Raw, given: float | None, path: Path) -> Triple:
+def _voxel(volume: Volume, given: float | None, path: Path) -> Triple:
     size = None if given is None else float(given)
-    voxel = raw.voxel_um if size is None else (size, size, size)
+    voxel = volume.voxel_um if size is None else (size, size, size)
     if voxel is None:
         raise InputError(
             f"geometry.image_voxel: {path} does not tell the size of its voxels: give it, for "
@@ -179,206 +223,13 @@ def _voxel(raw: _Raw, given: float | None, path: Path) -> Triple:
     return voxel
 
 
-def _checked(values: np.ndarray, path: Path) -> np.ndarray:
-    if values.ndim != 3 or 0 in values.shape:
+def _check_kind(volume: Volume, path: Path) -> None:
+    if len(volume.shape) != 3 or 0 in volume.shape:
         raise InputError(
-            f"geometry.image: {path} has the shape {list(values.shape)}: give a grey image with "
+            f"geometry.image: {path} has the shape {list(volume.shape)}: give a grey image with "
             "three axes"
         )
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.dtype.kind not in "uif":
+    if volume.dtype.kind not in "buif":
         raise InputError(
-            f"geometry.image: {path} holds values of type {values.dtype}: give a grey image"
+            f"geometry.image: {path} holds values of type {volume.dtype}: give a grey image"
         )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError(
-            f"geometry.image: {path} holds values that are not finite: replace them first"
-        )
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-
-
-def _refuse_absurd(path: Path, shape: Sequence[int], dtype: np.dtype, stored: int) -> None:
-    """Refuses a header that claims more than its file, or this machine, can hold."""
-    claimed = dtype.itemsize
-    for n in shape:
-        claimed *= int(n)
-    if claimed > stored * COMPRESSION_LIMIT:
-        raise InputError(
-            f"geometry.image: the header of {path} claims {claimed:.3g} bytes in a file of "
-            f"{stored}: give an intact image"
-        )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if claimed > memory:
-        raise InputError(
-            f"geometry.image: {path} needs {claimed / 1e9:.0f} GB and this machine has "
-            f"{memory / 1e9:.0f}: crop the image first"
-        )
-
-
-def _read_numpy(path: Path, _: str) -> _Raw:
-    # A mapped file is never larger than what is on the disk, whatever the header claims.
-    return _Raw(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None)
-
-
-def _page_offsets(path: Path) -> Iterator[int]:
-    """Where the pages of a TIFF file stand, as far as their list can be followed."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        try:
-            big = struct.unpack(order + "H", head[2:4])[0] == 43
-            count, tag, link = ("Q", 20, "Q") if big else ("H", 12, "I")
-            offset = struct.unpack_from(order + link, head, 8 if big else 4)[0]
-            while offset:
-                yield offset
-                file.seek(offset)
-                tags = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
-                file.seek(tags * tag, os.SEEK_CUR)
-                offset = struct.unpack(order + link, file.read(struct.calcsize(order + link)))[0]
-        except (struct.error, OSError, OverflowError, ValueError):
-            return
-
-
-def _check_pages(path: Path) -> None:
-    """Refuses a TIFF file whose list of pages leads back into itself: it is read for ever."""
-    seen: set[int] = set()
-    for offset in _page_offsets(path):
-        if offset in seen:
-            raise InputError(
-                f"geometry.image: the list of pages of {path} leads back into itself: give an "
-                "intact image"
-            )
-        seen.add(offset)
-
-
-def _read_tiff(path: Path, _: str) -> _Raw:
-    _check_pages(path)
-    with tifffile.TiffFile(path) as tiff:
-        if not tiff.series:
-            raise InputError(f"geometry.image: {path} holds no image: give an intact TIFF file")
-        series = tiff.series[0]
-        if series.dtype is None:
-            raise InputError(f"geometry.image: {path} has pages of several kinds: give one stack")
-        _refuse_absurd(path, series.shape, series.dtype, path.stat().st_size)
-        return _Raw(np.asarray(series.asarray()), _tiff_voxel(tiff))
-
-
-def _tiff_voxel(tiff: tifffile.TiffFile) -> Triple | None:
-    """From ImageJ or OME metadata. The plain resolution tags are not trusted: most programs
-    write a print resolution there, and they say nothing about z."""
-    if tiff.ome_metadata:
-        return _ome_voxel(tiff.ome_metadata)
-    notes = tiff.imagej_metadata or {}
-    scale = MICROMETRES.get(str(notes.get("unit", "")).strip().lower())
-    tags = tiff.pages.first.tags
-    if scale is None or "spacing" not in notes or "XResolution" not in tags:
-        return None
-    sizes = [tags[name].value for name in ("YResolution", "XResolution")]
-    if any(pixels == 0 for pixels, _ in sizes):
-        return None
-    y, x = (scale * length / pixels for pixels, length in sizes)
-    return (scale * float(notes["spacing"]), y, x)
-
-
-def _ome_voxel(text: str) -> Triple | None:
-    sizes = []
-    for axis in "ZYX":
-        size = re.search(rf'PhysicalSize{axis}="([^"]+)"', text)
-        unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', text)
-        scale = MICROMETRES.get(unit[1]) if unit else 1.0
-        if size is None or scale is None:
-            return None
-        sizes.append(float(size[1]) * scale)
-    return (sizes[0], sizes[1], sizes[2])
-
-
-def _read_tiff_folder(path: Path, _: str) -> _Raw:
-    files = [p for p in path.iterdir() if p.suffix.lower() in TIFF_SUFFIXES]
-    files.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)])
-    if not files:
-        raise InputError(f"geometry.image: the folder {path} holds no TIFF files: give another")
-    first = _read_tiff(files[0], "").values
-    stored = sum(p.stat().st_size for p in files)
-    _refuse_absurd(path, (len(files), *first.shape), first.dtype, stored)
-    stack = np.empty((len(files), *first.shape), first.dtype)
-    for i, file in enumerate(files):
-        page = _read_tiff(file, "").values
-        if page.shape != first.shape or page.dtype != first.dtype:
-            raise InputError(
-                f"geometry.image: {file} differs from {files[0].name} in shape or type: keep one "
-                "stack alone in a folder"
-            )
-        stack[i] = page
-    return _Raw(stack, None)
-
-
-def _read_hdf5(path: Path, name: str) -> _Raw:
-    with h5py.File(path, "r", locking=False) as file:
-        found: list[str] = []
-
-        def visit(key: str, item: object) -> None:
-            if isinstance(item, h5py.Dataset) and item.ndim == 3:
-                found.append(key)
-
-        file.visititems(visit)
-        if not name and len(found) == 1:
-            name = found[0]
-        if name.strip("/") not in found:
-            raise InputError(
-                f"geometry.image: {path} has no volume {name!r}: write {path.name}:DATASET with "
-                f"one of {found or 'none at all'}"
-            )
-        dataset: Any = file[name]
-        _refuse_absurd(path, dataset.shape, dataset.dtype, path.stat().st_size)
-        # The attribute that ilastik, Fiji and BigDataViewer write, in the order of the axes.
-        size: Any = dataset.attrs.get("element_size_um")
-        if size is None or len(size) != 3:
-            return _Raw(dataset[()], None)
-        return _Raw(dataset[()], (float(size[0]), float(size[1]), float(size[2])))
-
-
-def _read_itk(path: Path, _: str) -> _Raw:
-    itk = require("SimpleITK", f"geometry.image: {path.name}", "images")
-    _check_axes(path)
-    itk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = itk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    if reader.GetNumberOfComponents() != 1 or reader.GetDimension() != 3:
-        raise InputError(f"geometry.image: {path} is not a grey image with three axes: convert it")
-    pixel = itk.GetPixelIDValueAsString(reader.GetPixelID())
-    bits = re.search(r"(\d+)-bit", pixel)
-    width = int(bits[1]) // 8 if bits else 1
-    _refuse_absurd(path, (*reader.GetSize(), width), np.dtype(np.uint8), _stored_bytes(path))
-    image = reader.Execute()
-    x, y, z = image.GetSpacing()
-    # Writers that know nothing about the voxels leave the formats' default of 1 mm.
-    voxel = None if (x, y, z) == (1.0, 1.0, 1.0) else (1e3 * z, 1e3 * y, 1e3 * x)
-    return _Raw(itk.GetArrayFromImage(image), voxel)
-
-
-def _check_axes(path: Path) -> None:
-    """Refuses a MetaImage of other than three axes: its decoder writes beyond its own memory, and
-    the process dies, when the header claims very many."""
-    if path.suffix.lower() not in (".mha", ".mhd"):
-        return
-    with open(path, "rb") as file:
-        head = file.read(HEADER_BYTES)
-    found = re.findall(rb"NDims\s*[=:]\s*([^\r\n]*)", head)
-    if [axes.strip() for axes in found] != [b"3"]:
-        raise InputError(f"geometry.image: {path} is not a grey image with three axes: convert it")
-
-
-def _stored_bytes(path: Path) -> int:
-    """Size of an image file and, for a header alone, of the data file beside it."""
-    stored = path.stat().st_size
-    if path.suffix.lower() in (".mhd", ".nhdr"):
-        with open(path, encoding="latin-1") as file:
-            head = file.read(HEADER_BYTES)
-        found = re.search(r"^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", head, re.M | re.I)
-        data = path.parent / found[1] if found else path.parent
-        # A list or a pattern of files: the data are no larger than all that lies there.
-        files = [data] if data.is_file() else [p for p in path.parent.iterdir() if p.is_file()]
-        stored += sum(p.stat().st_size for p in files)
-    return stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,16 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from lattice.model.errors import InputError
+from lattice.model.pieces import Pieces, find_pieces
+from lattice.model.planes import MakePlanes, Ranges
 
 Triple = tuple[float, float, float]
 
 OTSU_BINS = 256
+UNWRAPPED = (False, False, False)
+
+TRUNCATED = 4.0
+"""Standard deviations of a Gaussian at which smoothing ends."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +51,24 @@ def segment(
 
 
 def otsu(values: np.ndarray) -> float:
+    """Otsu's threshold of an image that lies in memory; see `otsu_of`."""
+    return otsu_of(lambda first, last: values[first:last], ((0, len(values)),))
+
+
+def otsu_of(read: MakePlanes, slabs: Ranges) -> float:
     """The grey value that splits the histogram with the largest variance between the classes.
 
     Whole numbers of at most 16 bits have a bin each, other values 256 bins over their range.
     Otsu 1979, IEEE Trans. SMC 9, 62, equation 18. Raises InputError for an image of one value.
     """
-    low, high = float(values.min()), float(values.max())
+    extremes = [(float(part.min()), float(part.max())) for part in _parts(read, slabs)]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
     if low == high:
         raise InputError(
             f"the image has the one grey value {low:g}, so that Otsu finds no threshold: give "
             "another image or a threshold"
         )
-    if values.dtype.kind in "ui" and high - low < 1 << 16:
-        bins = int(high - low) + 1
-        # Plane by plane: the count needs eight bytes for each value.
-        planes = (
-            np.bincount(p.ravel().astype(np.int64) - int(low), minlength=bins) for p in values
-        )
-        counts = sum(planes, np.zeros(bins))
-        centres = low + np.arange(counts.size)
-    else:
-        found, edges = np.histogram(values, bins=OTSU_BINS, range=(low, high))
-        counts, centres = found.astype(np.float64), (edges[1:] + edges[:-1]) / 2
+    counts, centres = _histogram(read, slabs, low, high)
     below = np.cumsum(counts)[:-1]
     above = counts.sum() - below
     moment = np.cumsum(counts * centres)
@@ -75,69 +78,111 @@ def otsu(values: np.ndarray) -> float:
     return float(centres[np.argmax(between)])
 
 
+def _parts(read: MakePlanes, slabs: Ranges) -> Iterator[np.ndarray]:
+    return (read(first, last) for first, last in slabs)
+
+
+def _histogram(
+    read: MakePlanes, slabs: Ranges, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many values each bin has, and the centres of the bins."""
+    whole = read(0, 1).dtype.kind in "ui" and high - low < 1 << 16
+    bins = int(high - low) + 1 if whole else OTSU_BINS
+    counts, edges = np.zeros(bins), np.linspace(low, high, bins + 1)
+    for part in _parts(read, slabs):
+        if whole:  # plane by plane: the count needs eight bytes for each value
+            for plane in part:
+                counts += np.bincount(plane.ravel().astype(np.int64) - int(low), minlength=bins)
+        else:
+            found, edges = np.histogram(part, bins=bins, range=(low, high))
+            counts += found
+    return counts, low + np.arange(bins) if whole else (edges[1:] + edges[:-1]) / 2
+
+
 def largest_piece(bone: np.ndarray) -> np.ndarray:
     """The largest 26-connected piece of a mask; among equals the first in memory."""
-    labels, count = _pieces(bone)
-    if count <= 1:
-        return bone
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == np.argmax(sizes)
+    slabs = ((0, len(bone)),)
+    pieces = find_pieces(lambda first, last: bone[first:last], slabs, UNWRAPPED)
+    return chosen(pieces, np.array([pieces.largest]))[pieces.slab(0)]
 
 
-def touching(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The 26-connected pieces of a mask that hold at least one voxel of `seeds`."""
-    labels, count = _pieces(mask)
-    kept = np.zeros(count + 1, bool)
-    kept[labels[seeds]] = True
+def chosen(pieces: Pieces, numbers: np.ndarray) -> np.ndarray:
+    """Which numbers of pieces are among these; 0, which is none, is not."""
+    kept = np.zeros(len(pieces.sizes), bool)
+    kept[numbers] = True
     kept[0] = False
-    return kept[labels]
-
-
-def _pieces(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """A number for each 26-connected piece, 0 outside, and how many there are."""
-    found: Any = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    return found
+    return kept
 
 
 def smoothed(values: np.ndarray, voxel: Triple, deviation: float) -> np.ndarray:
     """Gaussian smoothing, float32; `deviation` is the standard deviation in um."""
     sigma = [deviation / v for v in voxel]
-    return ndimage.gaussian_filter(values.astype(np.float32), sigma, mode="nearest")
+    return ndimage.gaussian_filter(
+        values.astype(np.float32), sigma, mode="nearest", truncate=TRUNCATED
+    )
+
+
+def reach(voxel: Triple, deviation: float) -> int:
+    """How many planes away smoothing looks."""
+    return int(TRUNCATED * deviation / voxel[0] + 0.5)
 
 
 def resample(
     values: np.ndarray, voxel: Triple, origin: Triple, spacing: float, shape: tuple[int, int, int]
 ) -> np.ndarray:
+    """Grey values on a lattice from an image that lies in memory; see `Resampling`."""
+    found = Resampling(values.shape, voxel, origin, spacing, shape)
+    return found.planes(lambda first, last: values[first:last], 0, shape[0])
+
+
+class Resampling:
     """Grey values (float32) on a lattice of cubic voxels of edge `spacing` inside an image.
 
-    `voxel`, `origin` (the lattice's corner in the image) and `shape` are ``(z, y, x)``. Along each
-    axis a coarser voxel gets the mean over its length, which preserves the mean exactly and keeps
-    fine structure from aliasing; a finer one is interpolated linearly at its centre. Equal voxels
-    in place are left as they are.
+    `voxel`, `origin` (the lattice's corner in the image) and `shape` are ``(z, y, x)``; `extent` is
+    the shape of the image. Along each axis a coarser voxel gets the mean over its length, which
+    preserves the mean exactly and keeps fine structure from aliasing; a finer one is interpolated
+    linearly at its centre. Equal voxels in place are left as they are.
     """
-    result = values
-    for axis in range(3):
-        weights, first = _weights(
-            values.shape[axis], voxel[axis], origin[axis], spacing, shape[axis]
-        )
-        part = np.moveaxis(result, axis, 0)[first : first + weights.shape[1]]
-        flat = np.ascontiguousarray(part, dtype=np.float32).reshape(part.shape[0], -1)
-        done = (weights @ flat).reshape(shape[axis], *part.shape[1:])
-        result = np.moveaxis(done, 0, axis)
-    return np.ascontiguousarray(result)
+
+    def __init__(
+        self,
+        extent: tuple[int, ...],
+        voxel: Triple,
+        origin: Triple,
+        spacing: float,
+        shape: tuple[int, int, int],
+    ) -> None:
+        axes = list(zip(extent, voxel, origin, shape, strict=True))
+        self._weights = [_weights(count, v, o, spacing, n) for count, v, o, n in axes]
+        self._picks = [
+            np.clip(((o + spacing * (np.arange(n) + 0.5)) / v).astype(int), 0, count - 1)
+            for count, v, o, n in axes
+        ]
+
+    def planes(self, read: MakePlanes, first: int, last: int) -> np.ndarray:
+        """Planes of the lattice, of an image whose planes `read` gives."""
+        weights, begin = self._weights[0]
+        rows = weights[first:last]
+        low, high = int(rows.indices.min()), int(rows.indices.max()) + 1
+        result = _along(read(begin + low, begin + high), 0, rows[:, low:high])
+        for axis, (weights, begin) in enumerate(self._weights[1:], start=1):
+            part = result[(slice(None),) * axis + (slice(begin, begin + weights.shape[1]),)]
+            result = _along(part, axis, weights)
+        return np.ascontiguousarray(result)
+
+    def nearest(self, part: np.ndarray, first: int, last: int) -> tuple[int, np.ndarray]:
+        """The planes of the lattice whose centres lie in the planes `first` to before `last` of the
+        image, which are `part`: the number of the first one, and the values there."""
+        z, y, x = self._picks
+        low, high = np.searchsorted(z, [first, last])
+        return int(low), part[np.ix_(z[low:high] - first, y, x)]
 
 
-def nearest(
-    values: np.ndarray, voxel: Triple, origin: Triple, spacing: float, shape: tuple[int, int, int]
-) -> np.ndarray:
-    """The values of the image voxels at the centres of the lattice voxels; see `resample`."""
-    axes = zip(values.shape, voxel, origin, shape, strict=True)
-    picks = [
-        np.clip(((o + spacing * (np.arange(n) + 0.5)) / v).astype(int), 0, count - 1)
-        for count, v, o, n in axes
-    ]
-    return values[np.ix_(*picks)]
+def _along(values: np.ndarray, axis: int, weights: Any) -> np.ndarray:
+    """Weighted sums along one axis."""
+    part = np.moveaxis(values, axis, 0)
+    flat = np.ascontiguousarray(part, dtype=np.float32).reshape(part.shape[0], -1)
+    return np.moveaxis((weights @ flat).reshape(weights.shape[0], *part.shape[1:]), 0, axis)
 
 
 def _weights(

@@ -1,6 +1,6 @@
 """Errors with the exit code that the command line returns for each of them."""
 
-__all__ = ["DamagedFileError", "InputError", "NumericalError", "OsteolatticeError"]
+__all__ = ["DamagedFileError", "InputError", "NumericalError", "OsteolatticeError", "StorageError"]
 
 
 class OsteolatticeError(Exception):
@@ -25,3 +25,9 @@ class DamagedFileError(OsteolatticeError):
     """A file written by an earlier run is truncated, altered or of another version."""
 
     exit_code = 4
+
+
+class StorageError(OsteolatticeError):
+    """A file could not be written; what was complete before is still there."""
+
+    exit_code = 3

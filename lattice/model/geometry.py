@@ -10,27 +10,25 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float32, Integer, UInt8
-from scipy import ndimage
-from scipy.fft import next_fast_len
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from jaxtyping import UInt8
 
 from lattice.model.errors import InputError
+from lattice.model.growth import connected_piece
+from lattice.model.pieces import Wraps
+from lattice.model.planes import MakePlanes, Planes, Shape, Workspace
+from lattice.model.scores import Scores
 from lattice.model.setting import Geometry, Lattice
+from lattice.model.waves import band_limited_field, box_of, spectrum_of
 
-__all__ = ["synthetic_bone"]
+__all__ = ["synthetic_bone", "synthetic_planes", "temporary_bytes"]
 
 PERFORATION = 0.15
-BANDWIDTH = 0.2
-"""Standard deviation of the wave number, relative to its mean."""
 
 FRACTIONS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
 THICKNESSES = (0.066, 0.096, 0.121, 0.146, 0.197, 0.254, 0.319, 0.397, 0.508, 0.671, 1.016)
 """Mean max-sphere thickness in wavelengths at each bone fraction, measured on such fields."""
 
 _AXES = "xyz"
-_TOUCHING = np.ones((3, 3, 3), bool)  # 26-connectivity
 
 
 def synthetic_bone(geometry: Geometry, lattice: Lattice, seed: int) -> UInt8[np.ndarray, "Z Y X"]:
@@ -42,21 +40,43 @@ def synthetic_bone(geometry: Geometry, lattice: Lattice, seed: int) -> UInt8[np.
     and rods are evenly spaced, rods in rows over the plane across their axis.
 
     Raises InputError for bone that does not fit into the lattice or is too thin for its voxels,
-    and ValueError for an unknown kind.
+    StorageError without room for temporary files, and ValueError for an unknown kind.
     """
-    makers = {
-        "empty": lambda: np.zeros(lattice.shape[::-1], bool),
-        "plate": lambda: _plates(geometry, lattice),
-        "rod": lambda: _rods(geometry, lattice),
-        "sphere": lambda: _sphere(geometry, lattice),
-        "trabecular": lambda: _trabeculae(geometry, lattice, seed),
-    }
+    return synthetic_planes(geometry, lattice, seed, Workspace()).whole()
+
+
+def synthetic_planes(
+    geometry: Geometry, lattice: Lattice, seed: int, workspace: Workspace
+) -> Planes:
+    """The same bone, made slab by slab: it never lies in memory as a whole unless `workspace`
+    allows for that. The bits do not depend on the slabs."""
+    if geometry.kind == "trabecular":
+        return _trabeculae(geometry, lattice, seed, workspace)
+    makers = {"empty": _nothing, "plate": _plates, "rod": _rods, "sphere": _sphere}
     if geometry.kind not in makers:
         raise ValueError(f"{geometry.kind!r} is not a synthetic geometry")
-    return makers[geometry.kind]().astype(np.uint8)
+    solid = makers[geometry.kind](geometry, lattice)
+    nx, ny, nz = lattice.shape
+    return workspace.filled((nz, ny, nx), solid, np.uint8)
 
 
-def _plates(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
+def temporary_bytes(geometry: Geometry, lattice: Lattice, workspace: Workspace) -> int:
+    """The most bytes that temporary files take at one time while this bone is made."""
+    (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = lattice.shape, lattice.periodic
+    shape = (nz, ny, nx)
+    if geometry.kind != "trabecular":
+        return workspace.on_disk(shape, np.uint8)
+    wavelength = _fraction_and_wavelength(geometry, lattice)[1]
+    box = box_of(shape, (wraps_z, wraps_y, wraps_x), wavelength)
+    field = workspace.on_disk(spectrum_of(box), np.complex64) + workspace.on_disk(box, np.float32)
+    return workspace.on_disk(shape, np.float32) + max(field, workspace.on_disk(shape, np.uint8))
+
+
+def _nothing(_: Geometry, lattice: Lattice) -> MakePlanes:
+    return lambda first, last: np.zeros((last - first, *lattice.shape[1::-1]), bool)
+
+
+def _plates(geometry: Geometry, lattice: Lattice) -> MakePlanes:
     length, voxel, axis = lattice.shape[geometry.axis], lattice.voxel, geometry.axis
     thickness = _length(geometry.thickness, "thickness", voxel)
     layers = round(thickness / voxel)
@@ -69,12 +89,11 @@ def _plates(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
     for centre in _centres(geometry.count, length):
         first = int(np.floor(centre - layers / 2 + 0.5))
         solid[first : first + layers] = True
-    along = [1, 1, 1]
-    along[2 - axis] = length
-    return np.broadcast_to(solid.reshape(along), lattice.shape[::-1])
+    whole = np.broadcast_to(solid.reshape(_column(axis)), lattice.shape[::-1])
+    return lambda first, last: whole[first:last]
 
 
-def _rods(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
+def _rods(geometry: Geometry, lattice: Lattice) -> MakePlanes:
     voxel, axis = lattice.voxel, geometry.axis
     diameter = _length(geometry.thickness, "thickness", voxel) / voxel
     across = [i for i in range(3) if i != axis]
@@ -87,16 +106,19 @@ def _rods(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
             f"into {width * voxel:g} x {height * voxel:g} um across {_AXES[axis]}; make them "
             "thinner or the lattice larger"
         )
-    places = {i: np.arange(lattice.shape[i]).reshape(_column(i)) + 0.5 for i in across}
-    solid = np.zeros(lattice.shape[::-1], bool)
-    for size, second in zip(sizes, _centres(rows, height), strict=True):
-        for first in _centres(size, width):
-            distance = (places[across[0]] - first) ** 2 + (places[across[1]] - second) ** 2
-            solid |= distance <= diameter**2 / 4
+
+    def solid(first: int, last: int) -> np.ndarray:
+        one, other = (_places(lattice, i, first, last) for i in across)
+        found = np.zeros((last - first, *lattice.shape[1::-1]), bool)
+        for size, level in zip(sizes, _centres(rows, height), strict=True):
+            for centre in _centres(size, width):
+                found |= (one - centre) ** 2 + (other - level) ** 2 <= diameter**2 / 4
+        return found
+
     return solid
 
 
-def _sphere(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
+def _sphere(geometry: Geometry, lattice: Lattice) -> MakePlanes:
     radius = _length(geometry.radius, "radius", lattice.voxel, least=1) / lattice.voxel
     smallest = min(lattice.shape)
     if 2 * radius > smallest:
@@ -105,42 +127,60 @@ def _sphere(geometry: Geometry, lattice: Lattice) -> Bool[np.ndarray, "Z Y X"]:
             f"lattice that is {smallest * lattice.voxel:g} um wide; make it smaller or the lattice "
             "larger"
         )
-    distance = np.zeros(lattice.shape[::-1])
-    for i, n in enumerate(lattice.shape):
-        distance += (np.arange(n).reshape(_column(i)) + 0.5 - n / 2) ** 2
-    return distance <= radius**2
+
+    def solid(first: int, last: int) -> np.ndarray:
+        x, y, z = (
+            (_places(lattice, i, first, last) - n / 2) ** 2 for i, n in enumerate(lattice.shape)
+        )
+        return x + y + z <= radius**2
+
+    return solid
 
 
-def _trabeculae(geometry: Geometry, lattice: Lattice, seed: int) -> Bool[np.ndarray, "Z Y X"]:
-    voxel, (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = (
-        lattice.voxel,
-        lattice.shape,
-        lattice.periodic,
-    )
+def _trabeculae(geometry: Geometry, lattice: Lattice, seed: int, workspace: Workspace) -> Planes:
+    (nx, ny, nz), (wraps_x, wraps_y, wraps_z) = lattice.shape, lattice.periodic
     shape, periodic = (nz, ny, nx), (wraps_z, wraps_y, wraps_x)
-    thickness = _length(geometry.thickness, "thickness", voxel)
-    fraction = geometry.bone_fraction
+    fraction, wavelength = _fraction_and_wavelength(geometry, lattice)
+    scores = _scores(shape, periodic, wavelength, seed, workspace)
+    wanted = max(1, round(fraction * (nz * ny * nx)))
+    if geometry.largest_component:
+        return connected_piece(scores, wanted, periodic, workspace)
+    return workspace.filled(shape, scores.below(scores.lowest(wanted)), np.uint8)
+
+
+def _fraction_and_wavelength(geometry: Geometry, lattice: Lattice) -> tuple[float, float]:
+    """The share of the voxels that trabeculae take, and the wavelength (voxels) of the fields that
+    give them the wanted thickness. Raises InputError."""
+    thickness = _length(geometry.thickness, "thickness", lattice.voxel)
+    fraction, width = geometry.bone_fraction, max(lattice.shape) * lattice.voxel
     if fraction is None or not 0 < fraction < 1:
         raise InputError("geometry.bone_fraction: write a number between 0 and 1, such as 0.2")
     wavelength = thickness / float(np.interp(fraction, FRACTIONS, THICKNESSES))
-    if wavelength > max(shape) * voxel:
+    if wavelength > width:
         raise InputError(
             f"geometry.thickness: trabeculae of {thickness:g} um that fill {fraction:g} of the "
-            f"lattice are {wavelength:.0f} um apart, but the lattice is only "
-            f"{max(shape) * voxel:g} um wide; make them thinner or the lattice larger"
+            f"lattice are {wavelength:.0f} um apart, but the lattice is only {width:g} um wide; "
+            "make them thinner or the lattice larger"
         )
-    fields = (
-        _band_limited_field(shape, periodic, wavelength / voxel, _random(seed, name))
-        for name in ("trabecular.plates", "trabecular.perforation")
-    )
-    score = next(fields) ** 2 + np.float32(PERFORATION) * next(fields) ** 2
-    rank = np.empty(score.size, np.int64)
-    rank[np.argsort(score, axis=None, kind="stable")] = np.arange(score.size)
-    rank = rank.reshape(shape)
-    wanted = max(1, round(fraction * score.size))
-    if not geometry.largest_component:
-        return rank < wanted
-    return _connected_piece(rank, wanted, periodic)
+    return fraction, wavelength / lattice.voxel
+
+
+def _scores(
+    shape: Shape, periodic: Wraps, wavelength: float, seed: int, workspace: Workspace
+) -> Scores:
+    """a^2 + PERFORATION b^2 of two fields with such a wavelength (voxels); see above."""
+    slabs = workspace.slabs(shape)
+    total = workspace.filled(shape, lambda i, j: np.zeros((j - i, *shape[1:])), np.float32)
+
+    def add(name: str, share: float) -> None:
+        field = band_limited_field(shape, periodic, wavelength, _random(seed, name), workspace)
+        for first, last in slabs:
+            square = field.normalised(first, last, shape) ** 2
+            total.write(first, total.read(first, last) + np.float32(share) * square)
+
+    add("trabecular.plates", 1.0)
+    add("trabecular.perforation", PERFORATION)
+    return Scores(total, slabs)
 
 
 def _length(value: float | None, key: str, voxel: float, least: int = 2) -> float:
@@ -159,6 +199,12 @@ def _centres(count: int, length: int) -> Iterator[float]:
     return ((i + 0.5) * length / count for i in range(count))
 
 
+def _places(lattice: Lattice, axis: int, first: int, last: int) -> np.ndarray:
+    """The centres (voxels) of some planes of a lattice along an axis (0 = x, 1 = y, 2 = z)."""
+    along = np.arange(first, last) if axis == 2 else np.arange(lattice.shape[axis])
+    return along.reshape(_column(axis)) + 0.5
+
+
 def _column(axis: int) -> tuple[int, int, int]:
     """The shape that lays a vector along `axis` (0 = x) of an array [z, y, x]."""
     return tuple(-1 if i == 2 - axis else 1 for i in range(3))  # type: ignore[return-value]
@@ -167,89 +213,3 @@ def _column(axis: int) -> tuple[int, int, int]:
 def _random(seed: int, name: str) -> np.random.Generator:
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
-
-
-def _band_limited_field(
-    shape: tuple[int, int, int],
-    periodic: tuple[bool, bool, bool],
-    wavelength: float,
-    random: np.random.Generator,
-) -> Float32[np.ndarray, "Z Y X"]:
-    """A Gaussian random field of variance 1 with wave numbers around 1 / `wavelength` (voxels).
-
-    It is made periodic; axes that are not are cut from a box that is longer by more than the
-    field's memory, so that their two ends are independent.
-    """
-    margin = round(1.5 * wavelength)
-    box = tuple(
-        n if wraps else int(next_fast_len(n + margin, real=True) or n + margin)
-        for n, wraps in zip(shape, periodic, strict=True)
-    )
-    waves = [np.fft.fftfreq(n) for n in box[:2]] + [np.fft.rfftfreq(box[2])]
-    square = sum(k**2 for k in np.meshgrid(*waves, indexing="ij", sparse=True))
-    weight = np.exp(-0.5 * ((np.sqrt(square) * wavelength - 1) / BANDWIDTH) ** 2)
-    weight[0, 0, 0] = 0
-    noise = np.fft.rfftn(random.standard_normal(box, dtype=np.float32))
-    field = np.fft.irfftn(noise * weight.astype(np.float32), s=box, axes=(0, 1, 2))
-    return (field / field.std())[: shape[0], : shape[1], : shape[2]]
-
-
-def _connected_piece(
-    rank: Integer[np.ndarray, "Z Y X"], wanted: int, periodic: tuple[bool, bool, bool]
-) -> Bool[np.ndarray, "Z Y X"]:
-    """A connected piece of exactly `wanted` voxels, made of voxels of the lowest rank.
-
-    The largest piece of {rank < r} grows with r; the last r before it is large enough is found by
-    bisection. The rest is taken from the next one, layer by layer around what there is.
-    """
-    low = high = wanted
-    while _largest_piece(rank < high, periodic).sum() < wanted:
-        low, high = high, min(high + high // 8 + 1, rank.size)
-    if low == high:  # in one piece from the start
-        return rank < wanted
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _largest_piece(rank < middle, periodic).sum() < wanted:
-            low = middle
-        else:
-            high = middle
-    whole = _largest_piece(rank < high, periodic)
-    piece = _largest_piece(whole & (rank < low), periodic)
-    while (missing := wanted - int(piece.sum())) > 0:
-        layer = _dilated(piece, periodic) & whole & ~piece
-        ranks = np.sort(rank[layer])
-        piece |= layer & (rank <= ranks[min(missing, ranks.size) - 1])
-    return piece
-
-
-def _largest_piece(
-    mask: Bool[np.ndarray, "Z Y X"], periodic: tuple[bool, bool, bool]
-) -> Bool[np.ndarray, "Z Y X"]:
-    wrapped = _wrapped(mask, periodic)
-    label = np.zeros(wrapped.shape, np.int32)
-    ndimage.label(wrapped, _TOUCHING, output=label)
-    inside = label[_core(periodic)]
-    if any(periodic):
-        # A voxel of the rim and the one it repeats belong to one piece.
-        pairs = (label[wrapped], _wrapped(inside, periodic)[wrapped])
-        size = int(label.max()) + 1
-        graph = coo_array((np.ones(pairs[0].size, bool), pairs), shape=(size, size))
-        inside = connected_components(graph, directed=False)[1][inside]
-    sizes = np.bincount(inside[mask]) if mask.any() else np.zeros(1)
-    return mask & (inside == np.argmax(sizes))
-
-
-def _dilated(
-    mask: Bool[np.ndarray, "Z Y X"], periodic: tuple[bool, bool, bool]
-) -> Bool[np.ndarray, "Z Y X"]:
-    return ndimage.binary_dilation(_wrapped(mask, periodic), _TOUCHING)[_core(periodic)]
-
-
-def _wrapped(array: np.ndarray, periodic: tuple[bool, bool, bool]) -> np.ndarray:
-    """`array` with a rim of one voxel that repeats the opposite side, on periodic axes."""
-    return np.pad(array, [(int(wraps), int(wraps)) for wraps in periodic], mode="wrap")
-
-
-def _core(periodic: tuple[bool, bool, bool]) -> tuple[slice, slice, slice]:
-    """What `_wrapped` has put a rim around."""
-    return tuple(slice(1, -1) if wraps else slice(None) for wraps in periodic)  # type: ignore

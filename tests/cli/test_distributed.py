@@ -21,19 +21,35 @@ from tests.cli.tiny import ROOT, command, environment, run_command, write_model
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"}
 
 
+IN_FILES = """
+import sys
+from lattice.model import planes
+planes.Workspace.__init__.__defaults__ = (1, None)
+assert planes.Workspace().memory == 1
+from lattice.cli.main import main
+sys.exit(main())
+"""
+"""A command that has memory for one plane of a geometry."""
+
+PLATE = 'kind = "plate"\nthickness = "20 um"\naxis = "z"'
+TRABECULAE = 'kind = "trabecular"\nbone_fraction = 0.3\nthickness = "20 um"'
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
 
-def together(count: int, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
-    """`count` processes of one command."""
+def together(
+    count: int, *arguments: object, starter: list[str] | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """`count` processes of one command, or of another program that takes its arguments."""
     where = f"127.0.0.1:{free_port()}"
     joined = ("--distributed", "--coordinator", where, "--processes", count, "--process")
     started = [
         subprocess.Popen(
-            command(*arguments, *joined, i, "--quiet"),
+            [*(starter or command()), *map(str, (*arguments, *joined, i, "--quiet"))],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -69,11 +85,12 @@ def assert_same_snapshots(one: Path, other: Path, common: tuple[float, ...]) -> 
     ],
 )
 def test_processes_change_no_bit_and_hand_over_to_one_device(tmp_path, count, blocks):
-    config = write_model(tmp_path, ("shape = [8, 8, 8]", "shape = [8, 8, 16]"))
+    long = ("shape = [8, 8, 8]", "shape = [8, 8, 16]")
+    config = write_model(tmp_path, long, (PLATE, TRABECULAE))
     alone = run_command("run", config, "--out", tmp_path / "alone", "--seed", 5, "--quiet")
     assert alone.returncode == 0, alone.stderr
     begun = ("run", config, "--out", tmp_path / "shared", "--seed", 5, "--until", "6 h", *blocks)
-    done = together(count, *begun)
+    done = together(count, *begun, starter=[sys.executable, "-c", IN_FILES])
     assert [d.returncode for d in done] == [0] * count, done[0].stderr
     assert [bool("digest" in d.stdout) for d in done] == [True] + [False] * (count - 1)
     shutil.copytree(tmp_path / "shared", tmp_path / "copy")

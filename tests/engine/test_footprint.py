@@ -99,6 +99,9 @@ def test_the_checkpoint_is_as_large_as_one_of_a_run(tmp_path):
     assert written <= sampled(model).stored * raw <= 1.5 * written
 
 
+MADE = "geometry           at most 64 KiB in the first process"
+
+
 def test_check_prints_the_plan_and_refuses_what_cannot_be_shared(tmp_path):
     config = write_model(tmp_path)
     shape = ("--shape", "8x8x16")
@@ -106,7 +109,7 @@ def test_check_prints_the_plan_and_refuses_what_cannot_be_shared(tmp_path):
     assert said.returncode == 0, said.stderr
     blocks = "blocks             2 along z, 1 along y, 2 along x"
     voxels = "8 x 8 x 16 voxels on 4 device(s)"
-    for word in (voxels, blocks, "received by each", "time per step", "before"):
+    for word in (voxels, blocks, "received by each", "time per step", "before", MADE):
         assert word in said.stdout
     assert "devices needed     more devices than its planes" in said.stdout
     for wrong, word in (

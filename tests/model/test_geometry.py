@@ -7,6 +7,7 @@ from scipy import ndimage
 from lattice.analysis.thickness import thickness
 from lattice.model.errors import InputError
 from lattice.model.geometry import synthetic_bone
+from lattice.model.pieces import find_pieces
 from lattice.model.setting import Geometry, Lattice
 
 TOUCHING = np.ones((3, 3, 3))
@@ -65,14 +66,16 @@ def test_trabeculae_wrap_exactly_where_the_lattice_is_periodic():
     assert y > 1.8
 
 
-def test_a_piece_that_is_connected_only_around_the_seam_is_one_piece():
-    from lattice.model.geometry import _largest_piece
-
+@pytest.mark.parametrize(("wraps", "size"), [(True, 9), (False, 7)])
+def test_a_piece_that_is_connected_only_around_the_seam_is_one_piece(wraps, size):
     mask = np.zeros((8, 8, 20), bool)
     mask[4, 4, :4] = mask[4, 4, -5:] = True
     mask[1, 1, 7:14] = True
-    assert _largest_piece(mask, (False, False, True)).sum() == 9
-    assert _largest_piece(mask, (False, False, False)).sum() == 7
+    for axis in range(3):
+        turned = np.moveaxis(mask, 2, axis)
+        periodic = tuple(wraps and i == axis for i in range(3))
+        pieces = find_pieces(lambda i, j, m=turned: m[i:j], ((0, len(turned)),), periodic)
+        assert pieces.sizes.max() == size
 
 
 def test_without_the_clean_up_pieces_stay():
