@@ -173,7 +173,7 @@ def _screen(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder (default runs/NAME); goes on where it ended"
     )
-    sub.add_argument("--processes", type=int, metavar="N", help="processes (default: one per CPU)")
+    sub.add_argument("--processes", type=int, metavar="N", help=f"processes (default: {AT_A_TIME})")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
 
