@@ -1,8 +1,8 @@
 """The command line: arguments, and the exit codes that scripts rely on.
 
 0 done; 1 `bench compare` found a regression; 2 the input is wrong; 3 the run failed; 4 a file is
-damaged. Each command lives in a module of its own, imported only when it is called, so that
-``--help`` is instant.
+damaged; 130 interrupted. Each command lives in a module of its own, imported only when it is
+called, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ DEVICES = (
     "and x, in this order, one device each: 4x1x1 divides z, 2x2 or 2x2x1 z and y, 1x1x4 x (mind "
     "that lattice.shape has x first)"
 )
+
+INTERRUPTED = 130
+"""What shells make of a process that SIGINT has ended."""
 
 AT_A_TIME = "one on each GPU, else on each core that memory has room for"
 
@@ -173,7 +176,7 @@ def _screen(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder (default runs/NAME); goes on where it ended"
     )
-    sub.add_argument("--processes", type=int, metavar="N", help="processes (default: one per CPU)")
+    sub.add_argument("--processes", type=int, metavar="N", help=f"processes (default: {AT_A_TIME})")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
 
@@ -275,7 +278,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print("osteolattice: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+
+
+def program() -> None:
+    """The command `osteolattice`: its process ends with the exit code of `main`.
+
+    An interrupt may leave runs in threads, within compiled programs that nothing stops. The
+    interpreter's own end would abort the process when such a thread comes back to it."""
+    code = main()
+    sharing = sys.modules.get("lattice.inference.sharing")
+    if code == INTERRUPTED and sharing is not None and sharing.runs_go_on():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -298,4 +315,4 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -1,12 +1,13 @@
-"""Work that is shared by processes, each with a JAX of one thread."""
+"""Work that is shared by processes, each with a JAX of one thread or of one GPU."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TypeVar
 
 from lattice.model.errors import NumericalError
@@ -22,27 +23,42 @@ def each(
     processes: int,
     prepare: Callable[..., None],
     arguments: tuple,
+    gpus: tuple[str, ...] = (),
 ) -> Iterator[Result]:
     """Results of `work` as they come, in any order.
 
     `prepare(*arguments)` runs once in each process. The processes are started afresh and end with
-    the loop. Raises NumericalError when one of them dies, and whatever `work` raises."""
+    the loop. `gpus`: names, as `visible_gpus` gives them; each process sees one, in turn. Raises
+    NumericalError when a process dies, and whatever `work` raises."""
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(processes, context, _start, (prepare, arguments))
+    # One executor for each process: those of one executor all inherit the same environment.
+    executors = [
+        ProcessPoolExecutor(1, context, initializer=_start, initargs=(prepare, arguments))
+        for _ in range(processes)
+    ]
+    left, working = iter(tasks), dict[Future[Result], int]()
+
+    def hand_out(place: int) -> None:
+        for task in islice(left, 1):
+            with inherited(environment_of(place, gpus)):
+                working[executors[place].submit(work, task)] = place
+
     try:
-        with inherited(environment_of(0, ())):
-            waiting = {executor.submit(work, task) for task in tasks}
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+        for place in range(processes):
+            hand_out(place)
+        while working:
+            for future in wait(working, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                hand_out(working.pop(future))
+                yield result
     except BrokenProcessPool:
         raise NumericalError(
             "a process of the pool has died (out of memory?): what was finished is kept; "
             "repeat the command to go on, with fewer --processes"
         ) from None
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        for executor in executors:
+            executor.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
 

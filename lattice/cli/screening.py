@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from lattice.cli import pool
 from lattice.cli.jax_setup import prepare_jax
 from lattice.model.errors import InputError, NumericalError
+from lattice.trial.environment import visible_gpus
 
 SECONDS_BETWEEN_LINES = 10.0
 RUNS, IDENTITY = "runs.csv", "screen.json"
@@ -26,12 +28,14 @@ def command_screen(options: argparse.Namespace) -> int:
     prepare_jax()
     from lattice.analysis.screen_file import read_screen
     from lattice.analysis.screening import design
+    from lattice.engine.estimate import runs_that_fit
     from lattice.io.identity import claimed_folder
     from lattice.run import bone_of
 
     screen = read_screen(Path(options.config))
     points = design(screen)
-    for model in (screen.reference, screen.treated):
+    arms = (screen.reference, screen.treated)
+    for model in arms:
         bone_of(model, screen.seed)  # refused here, not in each process
     folder = options.out or Path("runs") / screen.name
     said, other = _said(screen, points), "a screening of another file or model"
@@ -43,9 +47,12 @@ def command_screen(options: argparse.Namespace) -> int:
             for r in range(screen.replicates)
             if (k, r) not in done
         ]
-        processes = min(options.processes or os.cpu_count() or 1, max(1, len(tasks)))
         if tasks:
-            _carry(folder / RUNS, screen, points, tasks, len(done), processes, options.quiet)
+            gpus = visible_gpus()
+            most = options.processes or len(gpus) or runs_that_fit(arms)
+            shared = (screen, points)
+            results = pool.each(_pair, tasks, min(most, len(tasks)), _prepare, shared, gpus)
+            _carry(folder / RUNS, screen, results, len(tasks), len(done), options.quiet)
         differences = _differences(_finished(folder / RUNS, screen), screen, len(points))
         rows = _write(folder, screen, points, differences)
     _summarise(folder, screen, rows)
@@ -86,8 +93,8 @@ def _finished(path: Path, screen) -> dict[tuple[int, int], list[float]]:
     return done
 
 
-def _carry(path: Path, screen, points, tasks, done: int, processes: int, quiet: bool) -> None:
-    """Run what is missing, each pair to disk as it comes."""
+def _carry(path: Path, screen, results: Iterable, missing: int, done: int, quiet: bool) -> None:
+    """What is missing goes to disk, each pair of runs as it comes."""
     from lattice.analysis.screening import csv_text
 
     new = not path.exists()
@@ -95,15 +102,14 @@ def _carry(path: Path, screen, points, tasks, done: int, processes: int, quiet: 
     with path.open("a", encoding="utf-8", newline="") as file:
         if new:
             file.write(csv_text(_head(screen), []))
-        results = pool.each(_pair, tasks, processes, _prepare, (screen, points))
         for count, (point, replicate, numbers) in enumerate(results, 1):
             file.write(",".join([str(point), str(replicate), *map(repr, numbers)]) + "\n")
             file.flush()
             os.fsync(file.fileno())
             now = time.monotonic()
-            if not quiet and (now - last > SECONDS_BETWEEN_LINES or count == len(tasks)):
-                left = (now - began) / count * (len(tasks) - count)
-                total = done + len(tasks)
+            if not quiet and (now - last > SECONDS_BETWEEN_LINES or count == missing):
+                left = (now - began) / count * (missing - count)
+                total = done + missing
                 line = f"{done + count}/{total} pairs of runs, {left:.0f} s left"
                 print(line, file=sys.stderr, flush=True)
                 last = now

@@ -50,9 +50,11 @@ class SampleStore:
         self.tell(f"{name}: {len(seeds)} sampled runs of each condition")
         began = kept = time.monotonic()
         before = 0.0 if found is None else float(np.mean(~np.isnan(found)))
+        ended: Float[np.ndarray, "N M"] | None = None
 
         def keep(found: Float[np.ndarray, "N M"]) -> None:
-            nonlocal kept
+            nonlocal kept, ended
+            ended = found
             now, done = time.monotonic(), float(np.mean(~np.isnan(found)))
             if now - kept > SECONDS_BETWEEN_WRITES and done < 1:
                 _write(path, made_of, found)
@@ -60,7 +62,12 @@ class SampleStore:
                 self.tell(f"{name}: {100 * done:.0f} % of the runs, {left:.0f} s left")
                 kept = now
 
-        sampled = sample(problem, u, seeds, jobs=self.jobs, known=found, keep=keep)
+        try:
+            sampled = sample(problem, u, seeds, jobs=self.jobs, known=found, keep=keep)
+        except BaseException:
+            if ended is not None:
+                _write(path, made_of, ended)
+            raise
         _write(path, made_of, sampled)
         return sampled
 

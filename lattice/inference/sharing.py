@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["each_on_a_device", "local_devices"]
+__all__ = ["each_on_a_device", "local_devices", "runs_go_on"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -30,33 +31,63 @@ def each_on_a_device(
 
     `work` uses JAX's default device. `tell` hears place and result of each task as they end, in
     this thread. What `work` raises first is raised here, when tasks that run have ended; those that
-    have not begun never do."""
+    have not begun never do. An interrupt is raised at once on several devices: tasks that run end
+    unheard, or with the process (`runs_go_on`)."""
     found: dict[int, Result] = {}
     if len(devices) == 1 or len(tasks) <= 1:
         for place, task in enumerate(tasks):
             found[place] = work(task)
             tell(place, found[place])
         return [found[place] for place in range(len(tasks))]
-    free: queue.SimpleQueue = queue.SimpleQueue()
-    for device in devices:
-        free.put(device)
-
-    def on_free_device(task: Task) -> Result:
-        device = free.get()
-        try:
-            with jax.default_device(device):
-                return work(task)
-        finally:
-            free.put(device)
-
-    with ThreadPoolExecutor(min(len(devices), len(tasks))) as threads:
-        places = {threads.submit(on_free_device, task): k for k, task in enumerate(tasks)}
-        try:
-            for future in as_completed(places):
-                place = places[future]
-                found[place] = future.result()
-                tell(place, found[place])
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
+    waiting, ended, stopped = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
+    for item in enumerate(tasks):
+        waiting.put(item)
+    threads = [_Runs(device, work, waiting, ended, stopped) for device in devices]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in tasks:
+            place, result, error = ended.get()
+            if error is not None:
+                raise error
+            found[place] = result
+            tell(place, result)
+    except BaseException as error:
+        stopped.set()
+        if isinstance(error, Exception):  # an interrupt waits for nobody
+            for thread in threads:
+                thread.join()
+        raise
     return [found[place] for place in range(len(tasks))]
+
+
+class _Runs(threading.Thread):
+    """Does tasks (place, task) on one device until none waits, or one has failed, or it is stopped;
+    what has ended is (place, result, what was raised)."""
+
+    def __init__(
+        self,
+        device: Any,
+        work: Callable[[Any], Any],
+        waiting: queue.SimpleQueue,
+        ended: queue.SimpleQueue,
+        stopped: threading.Event,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.device, self.work = device, work
+        self.waiting, self.ended, self.stopped = waiting, ended, stopped
+
+    def run(self) -> None:
+        with jax.default_device(self.device), suppress(queue.Empty):
+            while not self.stopped.is_set():
+                place, task = self.waiting.get_nowait()
+                try:
+                    self.ended.put((place, self.work(task), None))
+                except BaseException as error:
+                    self.stopped.set()
+                    self.ended.put((place, None, error))
+
+
+def runs_go_on() -> bool:
+    """Whether this process has tasks of `each_on_a_device` that still run: after an interrupt."""
+    return any(isinstance(thread, _Runs) for thread in threading.enumerate())

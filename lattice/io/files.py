@@ -190,5 +190,25 @@ def group_in(group: h5py.Group, name: str) -> h5py.Group:
 
 
 def text_in(group: h5py.Group, name: str) -> str:
-    """A text by the name of its dataset. Raises KeyError when there is none."""
-    return str(dataset_in(group, name).asstr()[()])
+    """A text by the name of its dataset. Raises KeyError when there is none, ValueError when it
+    claims more bytes than the file has."""
+    dataset = dataset_in(group, name)
+    if _length_of_text(dataset) > os.fstat(group.file.id.get_vfd_handle()).st_size:
+        raise ValueError(f"{name} claims more bytes than the file has")
+    return str(dataset.asstr()[()])
+
+
+def _length_of_text(dataset: h5py.Dataset) -> int:
+    """Bytes of a text as its dataset claims them.
+
+    Where texts have lengths of their own the dataset refers to this one by length (4 bytes, little
+    endian), address and index. HDF5 sets the length aside before it looks whether any is there."""
+    if dataset.shape != ():
+        raise ValueError(f"{dataset.name} is not one text")
+    kind = h5py.check_string_dtype(dataset.dtype)
+    if kind is not None and kind.length is not None:
+        return kind.length
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise ValueError(f"{dataset.name} refers to no text")
+    return int.from_bytes(os.pread(dataset.file.id.get_vfd_handle(), 4, offset), "little")

@@ -64,6 +64,8 @@ class RunFile:
             if about["schema"] > SCHEMA:
                 versions = about.get("provenance", {}).get("versions", {})
                 raise newer(path, about["schema"], SCHEMA, versions.get("osteolattice"))
+            if not isinstance(about["seed"], int) or not isinstance(about["provenance"], dict):
+                raise ValueError("its seed or its provenance is none")
             series = _series(group_in(file, "series"))
             return cls(
                 path=path,

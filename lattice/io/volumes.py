@@ -32,6 +32,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
 HEADER_BYTES = 100_000  # more than any header of text has
+META_WORD_BYTES = 79
 COMPRESSION_LIMIT = 1100  # deflate, the strongest of the formats' methods, reaches 1032
 MICROMETRES = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3}
 MICROMETRES |= {"nm": 1e-3, "cm": 1e4, "\\u00b5m": 1.0, "micrometer": 1.0, "millimeter": 1e3}
@@ -265,7 +266,7 @@ def _hdf5_planes(path: Path, name: str, first: int, last: int) -> np.ndarray:
 
 def _itk(path: Path, _: str) -> Volume:
     itk = require("SimpleITK", f"geometry.image: {path.name}", "images")
-    _check_axes(path)
+    _check_meta_image(path)
     itk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -286,9 +287,10 @@ def _itk(path: Path, _: str) -> Volume:
     return _in_memory(itk.GetArrayFromImage(reader.Execute()), voxel)
 
 
-def _check_axes(path: Path) -> None:
-    """Refuses a MetaImage of other than three axes: its decoder writes beyond its own memory, and
-    the process dies, when the header claims very many."""
+def _check_meta_image(path: Path) -> None:
+    """Refuses a MetaImage whose decoder would write beyond its own memory, so that the process
+    dies: one of other than three axes, when the header claims very many, and one that lists data
+    files, or gives a pattern of them, in longer words than the decoder has room for."""
     if path.suffix.lower() not in (".mha", ".mhd"):
         return
     with open(path, "rb") as file:
@@ -296,6 +298,13 @@ def _check_axes(path: Path) -> None:
     found = re.findall(rb"NDims\s*[=:]\s*([^\r\n]*)", head)
     if [axes.strip() for axes in found] != [b"3"]:
         raise InputError(f"geometry.image: {path} is not a grey image with three axes: convert it")
+    for name in re.findall(rb"ElementDataFile\s*[=:]\s*([^\n]*)", head):
+        words = name.split(b" ")
+        if (b"%" in name or name.startswith(b"LIST")) and max(map(len, words)) > META_WORD_BYTES:
+            raise InputError(
+                f"geometry.image: {path} names its data files in more than {META_WORD_BYTES} "
+                "characters: shorten the names"
+            )
 
 
 def _stored_bytes(path: Path) -> int:

@@ -12,6 +12,7 @@ from lattice.analysis.screening import design, indices
 from lattice.cli import screening
 from lattice.cli.main import main
 from lattice.engine import simulation
+from lattice.model.errors import NumericalError
 from tests.analysis.two_rules import expected_difference, write_screen
 from tests.cli.tiny import run_command
 
@@ -88,6 +89,21 @@ def test_another_screening_is_refused(finished, tmp_path, capsys):
     assert "not empty" in capsys.readouterr().err
     assert main(["screen", str(other), "--processes", "0"]) == 2
     assert "--processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("asked", "processes"), [((), 2), (("--processes", "3"), 3)])
+def test_one_process_for_each_gpu_unless_asked_otherwise(tmp_path, monkeypatch, asked, processes):
+    began = []
+
+    def each(work, tasks, count, prepare, arguments, gpus):
+        began.append((count, gpus))
+        raise NumericalError("far enough")
+
+    monkeypatch.setattr(screening, "visible_gpus", lambda: ("4", "5"))
+    monkeypatch.setattr(screening.pool, "each", each)
+    path = write_screen(tmp_path)
+    assert main(["screen", str(path), "--out", str(tmp_path / "out"), *asked]) == 3
+    assert began == [(processes, ("4", "5"))]
 
 
 def test_all_points_and_arms_share_one_compilation(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -53,6 +55,30 @@ for problem in problems:
     used.clear()
 """
 
+INTERRUPTED = """
+import sys, threading
+import jax, jax.numpy as jnp
+import lattice.fitting.conduct as conduct, lattice.fitting.sampled as sampled
+from lattice.cli.main import program
+
+def courses(problem, condition, model, seeds):
+    if seeds[0] % 10 < 2:
+        return [{hours: {"osteoblast": 40.0, "precursor": 50.0} for hours in (0.0, 12.0, 24.0)}]
+    turn = jax.jit(lambda x: jax.lax.fori_loop(0, 1000, lambda i, y: jnp.sin(y @ y), x))
+    turn(jnp.ones((300, 300))).block_until_ready()
+    print("endless", flush=True)
+    while True:
+        turn(jnp.ones((300, 300))).block_until_ready()
+
+def carried_out(problem, folder, tell, surrogate, jobs):
+    store = conduct.SampleStore(folder / "samples", 0, tell, jobs)
+    store.get("one", problem, problem.start, store.seeds(0, 6))
+
+sampled._courses, conduct._carried_out = courses, carried_out
+sys.argv[1:] = ["fit", sys.argv[1], "--out", sys.argv[2], "--jobs", "2"]
+program()
+"""
+
 
 @pytest.fixture
 def plate(tmp_path):
@@ -97,6 +123,31 @@ def test_runs_that_have_ended_are_kept_when_a_set_is_stopped(plate, tmp_path, mo
     assert made == [[seeds[0]], [seeds[1]], [seeds[2]], [seeds[2]], [seeds[3]]]
     monkeypatch.undo()
     np.testing.assert_array_equal(found, sampled.sample(problem, problem.start, seeds))
+
+
+def test_an_interrupt_ends_the_command_at_once_and_keeps_what_has_ended(plate, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(plate), str(tmp_path / "out")],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert [process.stdout.readline() for _ in range(2)] == ["endless\n"] * 2
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+        took = time.monotonic() - began
+    finally:
+        process.kill()
+    assert process.returncode == 130, told
+    assert told.splitlines()[-1] == "osteolattice: interrupted"
+    assert took < 5
+    with np.load(tmp_path / "out" / "samples" / "one.npz") as kept:
+        finite = np.isfinite(kept["sampled"]).all(axis=1)
+    assert finite.tolist() == [True, True, False, False, False, False]
 
 
 def test_one_task_at_a_time_on_each_device():

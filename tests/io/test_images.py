@@ -216,6 +216,18 @@ def test_what_is_no_grey_volume_is_refused_in_one_sentence(tmp_path, make):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("names", ["bone%03d.{}raw 1 5 1", "LIST {}"])
+def test_names_of_data_files_that_a_decoder_has_no_room_for_are_refused(tmp_path, names):
+    """The decoder of MetaImage copies each word of them into 80 bytes."""
+    image = tmp_path / "bone.mhd"
+    image.write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 7 6 5\nElementType = MET_UCHAR\n"
+        f"ElementDataFile = {names.format('x' * 200)}\n"
+    )
+    with pytest.raises(InputError, match=r"^geometry\.image: .*bone\.mhd.*shorten the names"):
+        read_image(image, 10.0)
+
+
 @pytest.mark.parametrize("make", [_tiff, _numpy, _hdf5])
 def test_mangled_files_are_refused(tmp_path, make):
     path = make(tmp_path)

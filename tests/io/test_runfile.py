@@ -357,3 +357,28 @@ def test_damage_is_one_sentence(tmp_path):
         RunFile.open(tmp_path / "other.h5")
     with pytest.raises(InputError, match="not a run folder"):
         resume(tmp_path / "nowhere", 1.0)
+
+
+def test_a_text_that_claims_gigabytes_is_refused_before_they_are_set_aside(tmp_path):
+    """HDF5 sets the bytes aside before it looks for them: a few mangled ones took 4 GB."""
+    path = tmp_path / "run" / "run.h5"
+    with create(tmp_path / "run") as run:
+        run.flush()
+    with h5py.File(path) as file:
+        place = file["config"].id.get_offset()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:place] + b"\xff\xff\xff\xef" + whole[place + 4 :])
+    with pytest.raises(DamagedFileError, match="config claims more bytes than the file has"):
+        RunFile.open(path)
+
+
+@pytest.mark.parametrize("word", ["seed", "provenance"])
+def test_a_run_that_does_not_tell_its_origin_is_damaged(tmp_path, word):
+    path = tmp_path / "run" / "run.h5"
+    with create(tmp_path / "run") as run:
+        run.flush()
+    content = path.read_bytes()
+    assert content.count(f'"{word}"'.encode()) == 1
+    path.write_bytes(content.replace(f'"{word}"'.encode(), f'"{word.upper()}"'.encode()))
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        RunFile.open(path)
