@@ -32,7 +32,7 @@ def survives(folder: Path, kind: str, seed: int, count: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mangled_files_are_read_or_refused(tmp_path, kind):
-    survives(tmp_path, kind, seed=0, count=150)
+    survives(tmp_path, kind, seed=0, count=80)
 
 
 @pytest.mark.full
