@@ -48,6 +48,11 @@ def layers_of(
     return (region * 2 * DEPTHS + layer).astype(np.uint16)
 
 
+def in_bone(layers: UInt16[np.ndarray, "Z Y X"]) -> Bool[np.ndarray, "Z Y X"]:
+    """The bone that layers were made of."""
+    return layers % (2 * DEPTHS) >= DEPTHS
+
+
 def changed_in_layers(
     layers: UInt16[np.ndarray, "Z Y X"],
     before: Bool[np.ndarray, "Z Y X"],
@@ -57,8 +62,7 @@ def changed_in_layers(
     """Voxels of each layer that two scans show differently: formed in those of marrow, resorbed in
     those of bone. What forms in bone of `layers` (where `before` shows a pit of less than a voxel)
     counts as formed at the surface, and the other way round."""
-    sides = 2 * DEPTHS
-    surface = layers // sides * sides
-    formed = np.where(layers % sides < DEPTHS, layers, surface)[after & ~before]
-    resorbed = np.where(layers % sides < DEPTHS, surface + DEPTHS, layers)[before & ~after]
+    bone, surface = in_bone(layers), layers - layers % (2 * DEPTHS)
+    formed = np.where(bone, surface, layers)[after & ~before]
+    resorbed = np.where(bone, layers, surface + DEPTHS)[before & ~after]
     return np.bincount(np.concatenate([formed, resorbed]), minlength=len(layer_names(regions)))

@@ -108,14 +108,19 @@ def read_screen(path: Path) -> Screen:
         raise refuse(
             "screen.model", f'"{screen["model"]}" does not exist; write a path from {path}'
         )
+
+    def model_of(settings: dict[str, Any], key: str) -> Model:
+        with set_in_file(key, refuse):
+            return load(file, overrides_of(settings), beside=path.parent)
+
     shared = dict(screen.get("set", {}))
     if "until" in screen:
         shared["time.until"] = screen["until"]
     arms = []
     for arm in ("reference", "treated"):
         settings = {**shared, **tables.get(arm, {}).get("set", {})}
-        arms.append((settings, _model(file, settings, f"{arm}.set", refuse)))
-    ranges = tuple(_ranges(tables["parameter"], file, arms, refuse))
+        arms.append((settings, model_of(settings, f"{arm}.set")))
+    ranges = tuple(_ranges(tables["parameter"], arms, refuse, model_of))
     units = _units(screen["outcomes"], [model for _, model in arms], refuse)
     return Screen(
         path.stem,
@@ -173,12 +178,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _model(file: Path, settings: dict[str, Any], key: str, refuse) -> Model:
-    with set_in_file(key, refuse):
-        return load(file, overrides=overrides_of(settings))
-
-
-def _ranges(tables, file: Path, arms, refuse):
+def _ranges(tables, arms, refuse, model_of):
     seen = set()
     for index, table in enumerate(tables):
         name, key = table["name"], f"parameter.{index}"
@@ -194,7 +194,7 @@ def _ranges(tables, file: Path, arms, refuse):
             )
         seen.add(name)
         ends = {
-            end: _model(file, {**arms[0][0], name: table[end]}, f"{key}.{end}", refuse).values[name]
+            end: model_of({**arms[0][0], name: table[end]}, f"{key}.{end}").values[name]
             for end in ("low", "high")
         }
         scale = table.get("scale", "linear")

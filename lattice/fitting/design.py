@@ -140,7 +140,8 @@ def load_design(path: Path, overrides: Sequence[str] = ()) -> Design:
     ListOf(VARIABLE, 1).check(content["variable"], "variable", refuse)
 
     def model_with(more: Sequence[str] = ()) -> Model:
-        return load(path.parent / table["model"], [*table.get("set", ()), *more])
+        changes = [*table.get("set", ()), *more]
+        return load(path.parent / table["model"], changes, beside=path.parent)
 
     with set_in_file("design.set", refuse):
         model = model_with()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,7 +92,7 @@ def load_fit(path: Path, overrides: Sequence[str] = ()) -> Problem:
     shared = list(table.get("set", ()))
 
     def model_with(more: Sequence[str] = ()) -> Model:
-        return load(folder / table["model"], [*shared, *more])
+        return load(folder / table["model"], [*shared, *more], beside=folder)
 
     with set_in_file("fit.set", refuse):
         model = model_with()
@@ -222,9 +221,6 @@ def _set(row: Row, changes: Mapping[str, str], model_with: Callable) -> Model:
     """The model with some keys set. Raises InputError naming the line."""
     if not changes:
         return model_with()
-    image = changes.get("geometry.image")
-    if image is not None:  # as paths elsewhere in the table, from its folder
-        changes = {**changes, "geometry.image": os.path.join(row.path.parent.absolute(), image)}
     try:
         return model_with([f"{key}={value}" for key, value in changes.items()])
     except InputError as error:

@@ -118,7 +118,7 @@ def _measured_course(
     rows, course, parts = [simulation.row()], {}, parts_for(names)
     marks = model.output.label_times if "labels" in parts else ()
     times = sorted({*hours, *(t for t in marks if t < hours[-1])})
-    shots, shown = {}, []
+    shots, first = {}, np.zeros(0, bool)
     for time, step in zip(times, steps_of(model, times), strict=True):
         if step > simulation.step:
             rows += simulation.advance(int(step) - simulation.step, int(step) - simulation.step)
@@ -129,8 +129,9 @@ def _measured_course(
         row: Mapping[str, tuple[float, str]] = rows[-1]
         known = {n: float(row[n][0]) for n in names if n in row}
         if scan is not None:
-            shown.append(shown_bone(scan, simulation.host_state()))
-            changed = changed_volumes(scan, shown[0], shown[-1])
+            shown = shown_bone(simulation.host_state(), scan.classes.osteoid)
+            first = shown if time == 0 else first
+            changed = changed_volumes(scan, first, shown)
             known |= {n: changed[n] for n in names if n in changed}
         if len(known) < len(names):
             ledger = {n: np.array([r[n][0] for r in rows]) for n in row}

@@ -6,28 +6,40 @@ been resorbed in each layer of its voxels (`lattice.analysis.layers`), in per ce
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from lattice.analysis.layers import Regions, changed_in_layers, layer_names, layers_of
+from lattice.analysis.layers import (
+    Regions,
+    changed_in_layers,
+    in_bone,
+    layer_names,
+    layers_of,
+)
 from lattice.engine.declare import MATRIX_ONE
 from lattice.fitting.data import condition_of, hours_of, positive_in
 from lattice.fitting.formula import read_formula
 from lattice.fitting.structure import Condition, Datum, FirstScan, Observable
 from lattice.fitting.tables import Row
 from lattice.inference.observables import VoxelClasses
-from lattice.model import units
+from lattice.model import loads
 from lattice.model.errors import InputError
+from lattice.model.reading import OVERRIDE
 from lattice.model.structure import Model
 from lattice.run import bone_of
 
 UNIT = "% of BV"
 BONE = "bone."
 """Relaxations give the bone in a layer, sampled runs what two scans of a run show differently."""
+GEOMETRY = {
+    "image": "geometry.image", "imageVoxel": "geometry.image_voxel",
+    "threshold": "geometry.threshold",
+}  # fmt: skip
+"""Columns of the table of images, and the keys of a model that they stand for."""
+
 LEAST_OVERLAP = 0.5
 """Dice coefficient of two scans below which they are not of one bone, or not registered."""
 
@@ -110,7 +122,8 @@ def _changed(row: Row, condition: Condition) -> dict[int, float]:
     """Place of a layer -> its changed volume; layers that hold no voxel are left out."""
     scan, model = condition.scan, condition.model
     assert scan is not None
-    before, after = bone_of(model, 0) != 0, _second_scan(row, model) != 0
+    labels, unit = scan.classes.labels, scan.classes.unit
+    before, after = in_bone(labels), _second_scan(row, model) != 0
     overlap = 2 * np.count_nonzero(before & after) / (before.sum() + after.sum())
     if overlap < LEAST_OVERLAP:
         raise row.refuse(
@@ -118,43 +131,26 @@ def _changed(row: Row, condition: Condition) -> dict[int, float]:
             f"only {100 * overlap:.0f} % of its bone lies where that of the first scan does (Dice "
             "coefficient); register both scans first",
         )
-    labels, unit = scan.classes.labels, scan.classes.unit
     changed = changed_in_layers(labels, before, after, scan.regions)
     return {int(k): float(unit * changed[k]) for k in np.unique(labels)}
 
 
 def _second_scan(row: Row, model: Model) -> UInt8[np.ndarray, "Z Y X"]:
     """A scan on the lattice of the model, segmented as the first one but for what the row says."""
-    written = os.path.expandvars(row.need("image"))
-    changes: dict[str, object] = {"image": str(row.path.parent / written)}
-    if "imageVoxel" in row.cells:
-        changes["image_voxel"] = _length(row)
-    if "threshold" in row.cells:
-        otsu = row.cells["threshold"] == "otsu"
-        changes["threshold"] = None if otsu else row.number("threshold")
-    geometry = replace(model.geometry, **changes)  # pyright: ignore[reportArgumentType]
+    row.need("image")
+    changes = [f"{key}={row.cells[c]}" for c, key in GEOMETRY.items() if c in row.cells]
     try:
-        return bone_of(replace(model, geometry=geometry), 0)
+        return bone_of(loads(model.text, changes, beside=row.path.parent), 0)
     except InputError as error:
-        raise row.refuse("image", str(error).removeprefix("geometry.image: ")) from None
+        text = str(error).removeprefix(f"{OVERRIDE}: ").removeprefix("geometry.image: ")
+        raise row.refuse("image", text) from None
 
 
-def _length(row: Row) -> float:
-    written = row.need("imageVoxel")
-    try:
-        parsed = units.parse(written)
-    except units.UnitError as error:
-        raise row.refuse("imageVoxel", f'{error}; write a length, "19.5 um"') from None
-    if parsed.exponents != units.DIMENSIONS["length"].exponents or not parsed.value > 0:
-        raise row.refuse("imageVoxel", f'"{written}" is no length; write one, "19.5 um"')
-    return float(parsed.value)
-
-
-def shown_bone(scan: FirstScan, state: Mapping[str, np.ndarray]) -> Bool[np.ndarray, "Z Y X"]:
+def shown_bone(state: Mapping[str, np.ndarray], osteoid: bool = False) -> Bool[np.ndarray, "Z Y X"]:
     """The voxels of a sampled state that a scanner would show as bone: half full of mineral, or of
-    matrix where osteoid shows too."""
+    matrix where `osteoid` shows too."""
     filled = state["mineral"].astype(np.int64)
-    if scan.classes.osteoid:
+    if osteoid:
         filled = filled + state["osteoid"].sum(axis=1, dtype=np.int64)
     return filled >= MATRIX_ONE // 2
 

@@ -72,12 +72,6 @@ def read_image(path: Path, voxel_um: float | None = None) -> Image:
     return Image(image.read(0, image.volume.shape[0]), image.voxel_um, image.source)
 
 
-def bone_from_image(geometry: Geometry, lattice: Lattice) -> np.ndarray:
-    """The bone (uint8 ``[z, y, x]``) that a geometry of kind "image" puts on a lattice; see
-    `planes_from_image`."""
-    return planes_from_image(geometry, lattice, Workspace()).whole()
-
-
 def planes_from_image(geometry: Geometry, lattice: Lattice, workspace: Workspace) -> Planes:
     """The bone (uint8) that a geometry of kind "image" puts on a lattice, made slab by slab.
 

@@ -27,6 +27,7 @@ from lattice.io.raw import Raw, raw_data
 from lattice.io.segmentation import Triple
 from lattice.model.errors import InputError
 from lattice.model.planes import MakePlanes
+from lattice.model.setting import file_and_volume
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -57,18 +58,14 @@ def open_volume(path: Path) -> Volume:
 
     Raises InputError for what is absent or claims too much, and whatever a decoder raises for a
     mangled file; so does `Volume.read`."""
-    file, dataset = _split_dataset(path)
+    name, dataset = file_and_volume(str(path))
+    file = Path(name)
     if not file.exists():
         raise InputError(
             f"geometry.image: {file} does not exist: give the path of an image, relative to the "
             "model file or absolute"
         )
     return _opener(file)(file, dataset)
-
-
-def _split_dataset(path: Path) -> tuple[Path, str]:
-    found = re.fullmatch(r"(.*\.(?:h5|hdf5|hdf)):(.*)", str(path), re.IGNORECASE)
-    return (Path(found[1]), found[2]) if found else (path, "")
 
 
 def _opener(path: Path) -> Callable[[Path, str], Volume]:

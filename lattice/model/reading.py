@@ -39,6 +39,8 @@ class Document:
     """Merged tables. `tables` holds a dict per section and a dict of dicts per kind of table."""
 
     root: str
+    beside: str
+    """The folder in which relative paths of overrides start."""
     tables: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -59,21 +61,27 @@ class Document:
     def folder_of(self, key: str) -> str:
         """The folder that a relative path in this key refers to."""
         file = self.file_of(key)
-        return os.getcwd() if file == OVERRIDE else os.path.dirname(os.path.abspath(file))
+        return self.beside if file == OVERRIDE else os.path.dirname(os.path.abspath(file))
 
 
-def read_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Document:
-    """A model file with everything that it includes, and overrides "key=value" on top."""
+def read_file(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), beside: str = ""
+) -> Document:
+    """A model file with everything that it includes, and overrides "key=value" on top, in which
+    relative paths start at `beside`, or where the process works."""
     name = os.fspath(path)
-    document = Document(root=_shown_path(name))
+    document = Document(_shown_path(name), os.path.abspath(beside))
     _include(document, name, (), [])
     _override(document, overrides)
     return document
 
 
-def read_text(text: str, folder: str, name: str, overrides: Sequence[str] = ()) -> Document:
+def read_text(
+    text: str, folder: str, name: str, overrides: Sequence[str] = (), beside: str = ""
+) -> Document:
     """The same for a text; `folder` is where its relative paths start."""
-    document = Document(root=os.path.join(folder, name) if folder else name)
+    root = os.path.join(folder, name) if folder else name
+    document = Document(root, os.path.abspath(beside))
     _add(document, text, document.root, (), [])
     _override(document, overrides)
     return document

@@ -35,12 +35,18 @@ SCHEMA = 1
 _MOST_STATES = 200
 
 
-def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Model:
-    """Read a model file. `overrides` are texts "key=value", as after ``--set``.
+def load(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    beside: str | os.PathLike[str] = "",
+) -> Model:
+    """Read a model file. `overrides` are texts "key=value", as after ``--set``; relative paths in
+    them start at the folder `beside`, or where the process works.
 
     Raises InputError for anything that is wrong with the file or an override.
     """
-    document = read_file(path, overrides)
+    document = read_file(path, overrides, os.fspath(beside))
     fallback = os.path.splitext(os.path.basename(os.fspath(path)))[0]
     return _resolve(document, fallback)
 
@@ -51,12 +57,15 @@ def loads(
     *,
     folder: str | os.PathLike[str] = "",
     file: str = "model",
+    beside: str | os.PathLike[str] = "",
 ) -> Model:
-    """Read a model from a text; paths in it are relative to `folder`.
+    """Read a model from a text; paths in it are relative to `folder`, those in `overrides` to
+    `beside`, as in `load`.
 
     `file` stands for the text in messages. Raises InputError.
     """
-    return _resolve(read_text(text, os.fspath(folder), file, overrides), "model")
+    document = read_text(text, os.fspath(folder), file, overrides, os.fspath(beside))
+    return _resolve(document, "model")
 
 
 def _resolve(document: Document, fallback: str) -> Model:

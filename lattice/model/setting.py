@@ -5,6 +5,7 @@ Parts of a `Model` (`lattice.model.structure`), in its canonical units.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,13 @@ class Geometry:
     threshold: float | None = None  # None: Otsu
     smooth: float = 0.0  # um, standard deviation of a Gaussian before thresholding
     largest_component: bool = True
+
+
+def file_and_volume(image: str) -> tuple[str, str]:
+    """The file of an image, and the name of a volume in an HDF5 file of several ("" if none):
+    "scans.h5:week_2"."""
+    found = re.fullmatch(r"(.*\.(?:h5|hdf5|hdf)):(.*)", image, re.IGNORECASE)
+    return (found[1], found[2]) if found else (image, "")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from fractions import Fraction
 from typing import Any
 
@@ -12,15 +11,13 @@ from .grammar import GEOMETRY_KEYS
 from .kinds import did_you_mean
 from .numbers import quantity
 from .reading import Document
-from .setting import Geometry, Lattice, Output, Solver, Time
+from .setting import Geometry, Lattice, Output, Solver, Time, file_and_volume
 from .units import show
 
 __all__ = ["read_geometry", "read_lattice", "read_output", "read_solver", "read_time"]
 
 _MOST_VOXELS = 2**32
 _WITHOUT_VOXEL_SIZE = (".tif", ".tiff", ".npy")
-_IN_HDF5 = re.compile(r"(\.(?:h5|hdf5|hdf)):.*", re.IGNORECASE)
-"""A volume in a file of several, as in "scans.h5:week_2"."""
 _AXES = "xyz"
 
 
@@ -109,7 +106,7 @@ def _image(document: Document, table: dict[str, Any]) -> dict[str, Any]:
     key, written = "geometry.image", table["image"]
     expanded = _expand(document, written)
     path = os.path.normpath(os.path.join(document.folder_of(key), expanded))
-    if not os.path.exists(path) and not os.path.isfile(_IN_HDF5.sub(r"\1", path)):
+    if not os.path.exists(file_and_volume(path)[0]):
         problem = f"the image {show(written)} does not exist at {show(path)}; write its path"
         raise document.refuse(key, f"{problem} relative to this file")
     bare = os.path.isdir(path) or path.lower().endswith(_WITHOUT_VOXEL_SIZE)

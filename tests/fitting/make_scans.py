@@ -11,11 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lattice.analysis.layers import layers_of
 from lattice.engine.simulation import Simulation
 from lattice.fitting.scans import shown_bone
-from lattice.fitting.structure import FirstScan
-from lattice.inference.observables import VoxelClasses
 from lattice.model import load
 from lattice.model.geometry import synthetic_bone
 from lattice.model.setting import Geometry, Lattice
@@ -34,11 +31,10 @@ def first_scan() -> np.ndarray:
 
 def later_scans(model: Model, bone: np.ndarray, seed: int, days=DAYS) -> dict[int, np.ndarray]:
     """Day -> what a scanner shows of a sampled run, uint8 [z, y, x]."""
-    scan = FirstScan(VoxelClasses((), layers_of(bone), 1.0), (1, 1, 1))
     simulation, found = Simulation(model, seed, bone), {}
     for day in days:
         simulation.advance(round(24 * day / model.time.step) - simulation.step)
-        found[day] = shown_bone(scan, simulation.host_state()).astype(np.uint8)
+        found[day] = shown_bone(simulation.host_state()).astype(np.uint8)
     return found
 
 

@@ -97,14 +97,13 @@ def test_a_scanner_shows_voxels_half_full_of_mineral():
         "osteoid": (np.array([[[[0, 0.6, 0, 0.4, 0.05, 0.1]]]]) * MATRIX_ONE).astype(np.int32),
     }
     scan = FirstScan(VoxelClasses(("a",), labels, 0.5), (1, 1, 1))
-    shown = shown_bone(scan, state)
+    shown = shown_bone(state)
     assert shown.tolist() == [[[True, False, True, True, False, False]]]
     later = np.array([[[True, True, False, False, True, True]]])
     assert changed_volumes(scan, shown, later) == {
         "changed.marrow.1": 1.5, "changed.marrow.2": 0, "changed.bone.1": 1.0, "changed.bone.2": 0
     }  # fmt: skip
-    both = replace(scan, classes=replace(scan.classes, osteoid=True))
-    assert shown_bone(both, state).tolist() == [[[True, True, True, True, False, False]]]
+    assert shown_bone(state, osteoid=True).tolist() == [[[True, True, True, True, False, False]]]
 
 
 def test_classes_hold_all_mineral_or_all_matrix(scans):
@@ -186,6 +185,19 @@ def test_conditions_may_be_bones_of_their_own(scans, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("folder", ["", "${OSTEOLATTICE_DATA}/"])
+def test_paths_in_a_fit_start_at_its_folder_or_at_that_of_the_data(scans, monkeypatch, folder):
+    monkeypatch.chdir(scans.parent.parent)
+    monkeypatch.setenv("OSTEOLATTICE_DATA", str(scans.parent))
+    (scans.parent / "images.tsv").write_text(f"time\timage\n7\t{folder}scans.h5:day_28\n")
+    change = f'set = ["geometry.image={folder}scans.h5:day_7"]\n'
+    scans.write_text(scans.read_text() + change)
+    problem = load_fit(scans)
+    found = sum(d.mean for d in problem.data)
+    before, after = (volume(scans.parent, day) for day in ("day_7", "day_28"))
+    assert found == pytest.approx(100 * np.sum(before != after) / before.sum(), rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("table", "old", "new", "words"),
     [
@@ -196,7 +208,7 @@ def test_conditions_may_be_bones_of_their_own(scans, monkeypatch):
         ("images.tsv", "\timage", "\timages", ["line 1", "image", "missing"]),
         ("images.tsv", "7\tscans", "7\tscans.h5:day_28\n7\tscans", ["line 3", "time", "line 2"]),
         ("images.tsv", "image\n7\t", "threshold\timage\n7\t9\t", ["line 2", "no bone above 9"]),
-        ("images.tsv", "image\n7\t", "imageVoxel\timage\n7\t5 h\t", ["imageVoxel", "19.5 um"]),
+        ("images.tsv", "image\n7\t", "imageVoxel\timage\n7\t5 h\t", ["geometry.image_voxel"]),
         ("images.tsv", "image\n7\t", "noiseParameters\timage\n7\t0\t", ["above 0"]),
         ("images.tsv", "image\n7\t", "simulationConditionId\timage\n7\told\t", ["Condition"]),
         ("fit.toml", '"mean_field"', '"pair_closure"', ["fit.reading", "mean_field"]),

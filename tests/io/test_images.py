@@ -11,10 +11,16 @@ import pytest
 import SimpleITK as itk
 import tifffile
 
-from lattice.io.images import bone_from_image, read_image
+from lattice.io.images import planes_from_image, read_image
 from lattice.io.segmentation import otsu, resample, segment
 from lattice.model.errors import InputError
+from lattice.model.planes import Workspace
 from lattice.model.setting import Geometry, Lattice
+
+
+def bone_from_image(geometry: Geometry, lattice: Lattice) -> np.ndarray:
+    return planes_from_image(geometry, lattice, Workspace()).whole()
+
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (5, 6, 7)

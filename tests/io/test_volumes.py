@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as itk
 import tifffile
 
-from lattice.io.images import bone_from_image, planes_from_image, temporary_bytes
+from lattice.io.images import planes_from_image, temporary_bytes
 from lattice.io.raw import raw_data
 from lattice.io.volumes import open_volume
 from lattice.model.errors import InputError
@@ -143,7 +143,7 @@ def test_values_that_end_too_early_are_refused(tmp_path, ending):
     with pytest.raises(
         InputError, match=r"^geometry\.image: .* cannot be read \(it ends too early"
     ):
-        bone_from_image(geometry, Lattice((4, 4, 4), 10.0))
+        planes_from_image(geometry, Lattice((4, 4, 4), 10.0), Workspace())
 
 
 def speckled(shape, kind):
