@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.record import Record
 from lattice.io import provenance
+from lattice.kernels.backend import on_cpu
 
 
 def cube(edge: int) -> tuple[int, int, int]:
@@ -64,15 +65,27 @@ class Timing:
         return cls(float(median), float(high - low), len(seconds))
 
 
+QUEUED = 16
+"""Calls in a row on a GPU: each is started while the one before it runs, as in a loop of steps, so
+that what the host needs to start one is not measured."""
+
+
 def timed(function: Callable[[], Any], repeats: int = 10) -> Timing:
     """The time of `function()`, after one call that is not counted."""
-    jax.block_until_ready(function())
+    return Timing.of(_seconds(function, repeats))
+
+
+def _seconds(function: Callable[[], Any], repeats: int) -> list[float]:
+    result = jax.block_until_ready(function())
+    calls = 1 if on_cpu() else QUEUED
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        jax.block_until_ready(function())
-        seconds.append(time.perf_counter() - start)
-    return Timing.of(seconds)
+        for _ in range(calls):
+            result = function()
+        jax.block_until_ready(result)
+        seconds.append((time.perf_counter() - start) / calls)
+    return seconds
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Any, float]:
@@ -87,17 +100,14 @@ def copy_bandwidth(moved: int) -> float:
     best of twenty, as in STREAM, so that what else the machine does raises no share of it."""
     source = jnp.zeros(max(1, moved // 8), jnp.float32)
     copied = jax.jit(lambda a: a + 1)
-    jax.block_until_ready(copied(source))
-    best = np.inf
-    for _ in range(20):
-        start = time.perf_counter()
-        jax.block_until_ready(copied(source))
-        best = min(best, time.perf_counter() - start)
-    return 8 * source.size / best
+    return 8 * source.size / min(_seconds(lambda: copied(source), 20))
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Most memory that this process has held so far: of the device, or of the host for a CPU."""
+    told = jax.devices()[0].memory_stats()
+    if told and "peak_bytes_in_use" in told:
+        return told["peak_bytes_in_use"]
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
-from lattice.kernels.fusion import always, boundary
+from lattice.kernels.fusion import always, boundary, stored
 from lattice.kernels.ordered_sum import sum_rows
 from lattice.kernels.stencil import Grid
 
@@ -51,9 +51,11 @@ def squares(rows: Rows, look: Bool[Array, ""] | None, grid: Grid) -> Float[Array
     if look is None:
         return None
 
+    kept = stored(rows)
+
     def summed():
-        a = rows.reshape(-1, grid.species)
-        return jnp.sum(a * a, axis=0)
+        lines = jnp.sum(kept * kept, axis=(0, 1))
+        return jnp.sum(lines.reshape(-1, grid.species), axis=0)
 
     return lax.cond(look, summed, lambda: jnp.zeros(grid.species, rows.dtype))
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
+from lattice.kernels.backend import on_cpu
+
 _WHOLE = ContextVar("_WHOLE", default=False)
 
 
@@ -47,6 +49,12 @@ def always(u: Float[Array, "..."] | Integer[Array, "..."]) -> Bool[Array, ""]:
     return u[(0,) * u.ndim] != jnp.finfo(u.dtype).min
 
 
+def stored(a: Array) -> Array:
+    """`a` as an array in memory that a GPU reads, where it would compute it anew in each reader or,
+    worse, in the order in which a sum visits it. On CPU, `boundary` does this."""
+    return a if on_cpu() else lax.optimization_barrier(a)
+
+
 def boundary(true: Bool[Array, ""], function: Callable, *arguments):
     """`function(*arguments)`, compiled as a unit of its own.
 
@@ -54,7 +62,7 @@ def boundary(true: Bool[Array, ""], function: Callable, *arguments):
     each of its consumers; a conditional is the boundary that it keeps. Elsewhere fusion is left
     to the compiler. `true` is made by `always`; no collective may stand inside `function`.
     """
-    if _WHOLE.get() or jax.default_backend() != "cpu":
+    if _WHOLE.get() or not on_cpu():
         return function(*arguments)
     shapes = jax.eval_shape(function, *arguments)
 

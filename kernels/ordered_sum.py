@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from lattice.kernels.fusion import always, boundary
+from lattice.kernels.fusion import always, boundary, stored
 from lattice.kernels.halo import WHOLE, Blocks, all_planes, exchange_lines, gather
 
 
@@ -80,6 +80,7 @@ def sum_rows(
     additions, where it would be rounded differently.
     """
     planes = rows.shape[0]
+    rows, times = stored(rows), None if times is None else stored(times)
     if blocks.divided[1]:
         rows, planes = exchange_lines(rows, blocks)
         times = None if times is None else exchange_lines(times, blocks)[0]
@@ -91,7 +92,7 @@ def sum_rows(
         lines = boundary(true, line_products, rows, times)
     if blocks.divided[1]:
         lines = all_planes(lines, blocks, planes)
-    lines = gather(lines, blocks, (2,))
+    lines = stored(gather(lines, blocks, (2,)))
     sums = boundary(true, lambda a: plane_sums(a, species), lines)
     return boundary(true, lambda a: collapse(a, 0)[0], gather(sums, blocks, (0,)))
 

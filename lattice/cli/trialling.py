@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def command_trial(options: argparse.Namespace) -> int:
     folder = options.out or Path("runs") / Path(options.config).stem
     arms = None
     if options.arms is not None:
-        arms = [name.strip() for name in options.arms.split(",") if name.strip()]
+        arms = named_arms(options.arms, [arm.name for arm in trial.arms])
     with stop_signals() as stop, _display(folder, options.quiet) as show:
         ending = conduct(
             trial, folder, arms=arms, part=part, processes=options.jobs, show=show, stop=stop
@@ -58,6 +59,18 @@ def command_trial(options: argparse.Namespace) -> int:
     print(f"written to {folder}: trial.csv, replicates.csv, findings.csv, findings.json")
     print(f"report: {write_report(ending.results)}")
     return _told_failures(ending)
+
+
+def named_arms(text: str, known: Sequence[str]) -> list[str]:
+    """The names in "A,B", of which a known one may hold commas itself: the longest counts."""
+    pieces = text.split(",")
+    found = []
+    while pieces:
+        starts = {n: ",".join(pieces[:n]).strip() for n in range(len(pieces), 0, -1)}
+        length = next((n for n, name in starts.items() if name in known), 1)
+        found.append(starts[length])
+        pieces = pieces[length:]
+    return [name for name in found if name]
 
 
 def part_of(text: str | None) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int32, Integer, UInt8
 
 from lattice.engine.declare import has_bone, local_cytokines, systemic_cytokines
 from lattice.engine.flux import responses
-from lattice.engine.lists import in_batches, in_states
+from lattice.engine.lists import in_batches, in_states, places, written
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region, over_devices
 from lattice.engine.signals import SiteView, Surroundings, is_global
@@ -72,14 +72,14 @@ def exchanges(around: Surroundings, numbers: Numbers, capacity: int) -> Exchange
         listed = index < region.size
         view = around.at(index)
         own = around.cells[view.index]
-        where = jnp.where(listed, view.index, region.size)
+        where = places(listed, view.index, region.size)
         if source is not None:
             rows = _rates(model, local, own, view, numbers, "secretes") / volume
             base = source[view.index]
-            source = source.at[where].set(base + rows, mode="drop")
+            source = written(source, where, base + rows)
         if sink is not None:
             rows = _rates(model, local, own, view, numbers, "takes_up") / volume
-            sink = sink.at[where].set(rows, mode="drop")
+            sink = written(sink, where, rows)
         return source, sink
 
     mask = in_states(around.cells, tuple(sorted({*secretors, *takers})))
@@ -374,9 +374,9 @@ def _react(values: Float[Array, "*voxels S"], dt: float, system, region: Region 
     summed over the lattice; negative for what they use up)."""
     reactions, forward, backward, factor = system
     changed = mass_action.changed_species(values, reactions, forward, backward, factor, dt)
-    after, gain = values, jnp.zeros(values.shape[-1], values.dtype)
+    gain = jnp.zeros(values.shape[-1], values.dtype)
     for species, (before, column) in changed.items():
         more = column - before
         gain = gain.at[species].set(more if region is None else sum_lattice(more, region.blocks))
-        after = after.at[..., species].set(column)
-    return after, gain
+    after = {species: column for species, (_, column) in changed.items()}
+    return mass_action.with_columns(values, after), gain

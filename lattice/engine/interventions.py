@@ -85,6 +85,19 @@ def kill(
     since: Int32[Array, "V"],
 ) -> tuple[UInt8[Array, "V"], Int32[Array, "V"]]:
     """Pulses that are due, on the unpadded block: each cell, or each block of cells, draws once."""
+    pulses = [k for k, one in enumerate(model.interventions) if one.fraction is not None]
+    if not pulses:
+        return cells, since
+    # Asked once: on most steps none is due.
+    return jax.lax.cond(
+        jnp.any(due[jnp.asarray(pulses)]),
+        lambda state: _pulses(model, region, numbers, due, seed, step, *state),
+        lambda state: state,
+        (cells, since),
+    )
+
+
+def _pulses(model: Model, region: Region, numbers: Numbers, due, seed, step, cells, since):
     codes = model.state_codes()
     for column, intervention in enumerate(model.interventions):
         fraction = intervention.fraction

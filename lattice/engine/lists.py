@@ -13,10 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32, UInt8
 
+from lattice.kernels.backend import on_cpu
 from lattice.kernels.compaction import compact
 
 PARTS = 8
-"""Parts of a list that are worked off one by one."""
+"""Parts of a list that a CPU works off one by one."""
+
+DENSE = 1 << 18
+"""Up to so many voxels a GPU looks at all of them: faster than making a list."""
 
 
 def in_states(cells: UInt8[Array, "*V"], codes: tuple[int, ...]) -> Bool[Array, "*V"]:
@@ -41,12 +45,27 @@ def in_batches(
 ) -> tuple:
     """``carry = work(indices, carry)`` over the true entries of a mask, `capacity` at a time.
 
-    `work` sees a part of a list at once, and no part beyond the last entry: a list takes the time
-    of the entries that it has, not of those for which it has room."""
+    `work` passes over indices beyond the last voxel, which fill up what it sees at once."""
     size = mask.shape[0]
-    if capacity >= size:
-        every = jnp.arange(size, dtype=jnp.int32)
-        return work(jnp.where(mask, every, size), carry)
+    if capacity >= size or (size <= DENSE and not on_cpu()):
+        return work(jnp.where(mask, jnp.arange(size, dtype=jnp.int32), size), carry)
+    if on_cpu():
+        return _in_parts(mask, capacity, work, carry)
+
+    # A GPU does a list at once: rows in vain take less time than a loop over parts.
+    def batch(state):
+        last, _, carry = state
+        index, count = compact(mask & (jnp.arange(size, dtype=jnp.int32) > last), capacity)
+        return index[-1], count > capacity, work(index, carry)
+
+    start = (jnp.int32(-1), jnp.bool_(True), carry)
+    return jax.lax.while_loop(lambda s: s[1], batch, start)[2]
+
+
+def _in_parts(mask, capacity: int, work, carry: tuple) -> tuple:
+    """As `in_batches`; `work` sees a part of a list at once, and no part beyond the last entry: a
+    list takes the time of the entries that it has, not of those for which it has room."""
+    size = mask.shape[0]
     length = -(-capacity // PARTS)
     capacity = PARTS * length
 
@@ -73,12 +92,22 @@ def in_batches(
     return jax.lax.while_loop(lambda s: s[2], batch, (mask, carry, jnp.any(mask)))[1]
 
 
-def room_after_thinning(length: int) -> int:
-    """Room for the entries of a part of a list that remain after thinning."""
-    return max(64, length // 2)
+def thinned(
+    may: Bool[Array, "N"],
+    work: Callable[[tuple, tuple], tuple],
+    columns: tuple[Array, ...],
+    carry: tuple,
+) -> tuple:
+    """``carry = work(rows, carry)`` over the rows of a table in which something may happen. The
+    first column is a list of voxels, which is filled up as in `in_batches`."""
+    if on_cpu():
+        return in_batches(may, max(64, may.shape[0] // 2), _taking(work, *columns), carry)
+    # Rows that are passed over read one place, which costs next to nothing.
+    first, *rest = (jnp.where(may, column, jnp.zeros((), column.dtype)) for column in columns)
+    return work((jnp.where(may, first, np.iinfo(np.int32).max), *rest), carry)
 
 
-def taking(work, *columns):
+def _taking(work, *columns):
     """`work` on some rows of a table: takes positions, passes the rows' entries."""
 
     def rows(position, carry):
@@ -90,3 +119,14 @@ def taking(work, *columns):
         return work((first, *rest), carry)
 
     return rows
+
+
+def places(happens: Bool[Array, "N"], target: Int32[Array, "N"], size: int) -> Int32[Array, "N"]:
+    """Where to write what happens, the rest in places of their own beyond the end: no two writes
+    meet, so their order is left to the device (`unique_indices`)."""
+    return jnp.where(happens, target, size + jnp.arange(target.shape[0], dtype=jnp.int32))
+
+
+def written(array: Array, where: Int32[Array, "N"], values: Array) -> Array:
+    """The array with values written to `places`; an index beyond its end writes nothing."""
+    return array.at[where].set(values, mode="drop", unique_indices=True)

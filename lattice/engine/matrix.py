@@ -15,12 +15,13 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8, UInt32
 
 from lattice.engine.declare import MATRIX_ONE
 from lattice.engine.flux import responses
-from lattice.engine.lists import in_batches, in_states
+from lattice.engine.lists import in_batches, in_states, places, written
 from lattice.engine.numbers import Numbers
 from lattice.engine.region import Region, over_devices
 from lattice.engine.sampled import Draws, fate_of
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Table
+from lattice.kernels.fusion import stored
 from lattice.kernels.random_bits import voxel_uniform
 
 
@@ -68,15 +69,15 @@ def laid_and_wanted(
             # A pit that resorption has left is filled before the surface moves outward.
             space = jnp.where(found, jnp.maximum(MATRIX_ONE - matrix[target], 0), 0)
             refilled = jnp.minimum(amount, space)
-            laid = laid.at[target].add(refilled)
+            laid = _added(laid, target, refilled)
             space = jnp.maximum(MATRIX_ONE - view.matrix, 0)
-            laid = laid.at[view.index].add(jnp.minimum(amount - refilled, space))
+            laid = _added(laid, view.index, jnp.minimum(amount - refilled, space))
         if resorbers:
             amount = _amount([(c, states[c].resorbs) for c in resorbers], own, view, numbers)
             own_share = jnp.minimum(amount, view.matrix)
-            wanted = wanted.at[view.index].add(jnp.where(listed, own_share, 0))
+            wanted = _added(wanted, view.index, jnp.where(listed, own_share, 0))
             rest = jnp.where(listed & found, amount - own_share, 0)
-            wanted = wanted.at[target].add(rest)
+            wanted = _added(wanted, target, rest)
         return laid, wanted
 
     zeros = jnp.zeros(around.cells.shape, jnp.int32)
@@ -84,6 +85,13 @@ def laid_and_wanted(
     laid, wanted = in_batches(mask, capacity, work, (zeros, zeros))
     # Several cells may have filled one pit; what does not fit is not laid down.
     return jnp.minimum(laid, jnp.maximum(MATRIX_ONE - matrix, 0)), wanted
+
+
+def _added(array: Int32[Array, "V"], target: Int32[Array, "N"], amount: Int32[Array, "N"]):
+    """The array with amounts added. Nothing is written where there is nothing to add: many writes
+    of 0 to one voxel, which fill up a list, would wait for each other on a GPU."""
+    where = jnp.where(amount == 0, array.shape[0], target)
+    return array.at[where].add(amount, mode="drop")
 
 
 def _amount(rates, own, view: SiteView, numbers: Numbers) -> Int32[Array, "N"]:
@@ -180,8 +188,8 @@ def turn_to_bone(
             after = jnp.where(full[view.index], buried, left)
             into = jnp.where(own == code, after, into)
         changed = (index < around.region.size) & (into != own)
-        where = jnp.where(changed, view.index, around.region.size)
-        return cells.at[where].set(into, mode="drop"), since.at[where].set(around.step, mode="drop")
+        where = places(changed, view.index, around.region.size)
+        return written(cells, where, into), written(since, where, around.step)
 
     cells, since = in_batches((full | emptied) & (cells != 0), capacity, work, (cells, since))
     bone = jnp.where(full, 1, jnp.where(emptied, 0, old)).astype(jnp.uint8)
@@ -211,7 +219,7 @@ def add_flux(
     voxels), which all blocks beside each other in a plane hold."""
     added = []
     for k, amount in enumerate(amounts):
-        rows = row_sums(amount)
+        rows = row_sums(stored(amount))
         # Halves of 11 bits keep the sums of a plane of up to 2**20 voxels in 32 bits.
         low, high = (
             over_devices(jax.lax.psum, jnp.sum(half, axis=1, dtype=jnp.uint32), region, (1, 2))

@@ -23,7 +23,7 @@ from lattice.engine.flux import (
     site_bound,
     site_hazard,
 )
-from lattice.engine.lists import in_batches, in_states, room_after_thinning, taking
+from lattice.engine.lists import in_batches, in_states, places, thinned, written
 from lattice.engine.numbers import Numbers
 from lattice.engine.signals import SiteView, Surroundings
 from lattice.engine.table import Entry, Group, Table
@@ -82,10 +82,10 @@ def contact_substep(
         )
         happens = chosen >= 0
         for place, target in enumerate((pair.first, pair.second)):
-            where = jnp.where(happens, target, region.size)
-            cells = cells.at[where].set(_products(table.pair, place, chosen), mode="drop")
+            where = places(happens, target, region.size)
+            cells = written(cells, where, _products(table.pair, place, chosen))
             age = _carried(table.pair, place, chosen, pair.ages, around.step)
-            since = since.at[where].set(age, mode="drop")
+            since = written(since, where, age)
         if eaten is not None:
             eaten = _eat(eaten, table.pair, chosen, (pair.first, pair.second), numbers)
         return cells, since, eaten, _count(fired, rows, chosen, happens & region.owned(index))
@@ -99,8 +99,7 @@ def contact_substep(
         # A halo beyond an end that is not periodic holds no voxel of the lattice.
         exists = exists & ((coordinate >= 0) | jnp.asarray(region.periodic)[axis])
         may = (index < region.size) & exists & (uniform < bound)
-        few = room_after_thinning(may.shape[0])
-        return in_batches(may, few, taking(react, index, partner, uniform), carry)
+        return thinned(may, react, (index, partner, uniform), carry)
 
     start = (around.cells, around.since, consumed, jnp.zeros(len(table.rule_names), jnp.int32))
     return in_batches(_meeting(around, table, axis, parity), capacity, work, start)
@@ -200,22 +199,22 @@ class Rivals:
 
 def pair_bounds(table: Table, numbers: Numbers, dt: float, voxel: float) -> Float[Array, "C C"]:
     """The largest probability with which each two states can react in one contact sub-step."""
-    bounds = jnp.zeros((len(table.states),) * 2, jnp.float32)
+    found, place = [jnp.float32(0)], np.zeros((len(table.states),) * 2, np.int32)
     for group in table.pair:
         a, b = group.reactants
-        bound = _bound([pair_bound(e, numbers, dt, voxel) for e in group.entries])
-        bounds = bounds.at[a, b].set(bound).at[b, a].set(bound)
-    return bounds
+        place[a, b] = place[b, a] = len(found)
+        found.append(_bound([pair_bound(e, numbers, dt, voxel) for e in group.entries]))
+    return jnp.stack(found)[place]
 
 
 def site_bounds(around: Surroundings, table: Table, numbers: Numbers) -> Float[Array, "C"]:
     """The largest probability with which each state can change in this step."""
-    bounds = jnp.zeros(len(table.states), jnp.float32)
+    found, place = [jnp.float32(0)], np.zeros(len(table.states), np.int32)
     anywhere, dt = around.at(jnp.zeros(1, jnp.int32)), around.model.time.step
     for group in table.site:
-        bound = _bound([site_bound(e, anywhere, numbers, dt) for e in group.entries])
-        bounds = bounds.at[group.reactants[0]].set(bound)
-    return bounds
+        place[group.reactants[0]] = len(found)
+        found.append(_bound([site_bound(e, anywhere, numbers, dt) for e in group.entries]))
+    return jnp.stack(found)[place]
 
 
 def _bound(hazards) -> Float[Array, ""]:
@@ -278,10 +277,10 @@ def site_substep(
             lambda: _draw_sites(around, index, table, numbers, uniform),
         )
         happens = chosen >= 0
-        where = jnp.where(happens, view.index, region.size)
-        cells = cells.at[where].set(_products(table.site, 0, chosen), mode="drop")
+        where = places(happens, view.index, region.size)
+        cells = written(cells, where, _products(table.site, 0, chosen))
         age = _carried(table.site, 0, chosen, (around.since[view.index],), around.step)
-        since = since.at[where].set(age, mode="drop")
+        since = written(since, where, age)
         if eaten is not None:
             eaten = _eat(eaten, table.site, chosen, (view.index,), numbers)
         return cells, since, eaten, _count(fired, rows, chosen, happens & region.owned(view.index))
@@ -290,9 +289,7 @@ def site_substep(
         at = jnp.minimum(index, region.size - 1)
         uniform = voxel_uniform(draws.site, region.global_index(at), around.step, 0)
         may = (index < region.size) & (uniform < bounds[around.cells[at]])
-        return in_batches(
-            may, room_after_thinning(may.shape[0]), taking(react, index, uniform), carry
-        )
+        return thinned(may, react, (index, uniform), carry)
 
     mask = in_states(around.cells, table.site_codes)
     if table.arrivals is not None:

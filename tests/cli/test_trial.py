@@ -13,6 +13,7 @@ import time
 import pytest
 
 from lattice.cli.main import main
+from lattice.cli.trialling import named_arms
 from tests.cli.tiny import ROOT, command, environment, run_command
 from tests.trial.tiny import write_trial
 
@@ -78,6 +79,14 @@ def test_wrong_options_are_refused(capsys, tmp_path, arguments, words):
     assert said.err.count("\n") == 1
     for word in words:
         assert word in said.err
+
+
+def test_names_of_arms_may_hold_commas():
+    known = ["vehicle", "kill", "kill, late", "kill, late, blocked"]
+    assert named_arms("vehicle,kill", known) == ["vehicle", "kill"]
+    assert named_arms("kill, late,vehicle, kill", known) == ["kill, late", "vehicle", "kill"]
+    assert named_arms("kill, late, blocked,", known) == ["kill, late, blocked"]
+    assert named_arms("late, kill", known) == ["late", "kill"]
 
 
 def test_help_does_not_import_jax():

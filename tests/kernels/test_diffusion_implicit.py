@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lattice.kernels import fusion
 from lattice.kernels.diffusion_exact import build_basis, step_exact
 from lattice.kernels.diffusion_implicit import step_implicit
 from lattice.kernels.fusion import fused
@@ -293,6 +294,19 @@ def test_iterations_stay_units_where_all_around_is_fused():
         traced = jax.make_jaxpr(stepper("one_pole").__wrapped__)
         program = traced(field, field, None, hierarchy(), f32(0.5))
     assert ("cond[" in str(program)) == (jax.default_backend() == "cpu")
+
+
+@pytest.mark.parametrize("scheme", ["one_pole", "two_poles"])
+def test_fields_agree_where_a_gpu_is_left_to_fuse_as_it_likes(monkeypatch, scheme):
+    def solved():
+        field = f32(np.random.default_rng(3).random((*SHAPE, 4)))
+        step = jax.jit(stepper(scheme).__wrapped__)
+        return np.asarray(step(field, field, None, hierarchy(), f32(0.5))[0])
+
+    here = solved()
+    there = not fusion.on_cpu()
+    monkeypatch.setattr(fusion, "on_cpu", lambda: there)
+    np.testing.assert_allclose(solved(), here, rtol=2e-6)
 
 
 def test_an_unknown_scheme_is_refused():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+from lattice.kernels import mass_action
 from lattice.kernels.mass_action import MassAction, step_reactions
 
 BINDING = MassAction(((0, 1), (1, 1)), ((2, 1),), reversible=True)
@@ -80,3 +81,13 @@ def test_a_reaction_that_changes_nothing_is_refused():
 def test_without_reactions_nothing_changes():
     u, none = jnp.asarray(start()), jnp.zeros(0)
     np.testing.assert_array_equal(step_reactions(u, (), none, none, FACTOR, 1.0), u)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_columns_are_written_the_same_way_on_any_device(monkeypatch, here):
+    monkeypatch.setattr(mass_action, "on_cpu", lambda: here)
+    u = jnp.arange(24, dtype=jnp.float32).reshape(2, 3, 4)
+    written = np.asarray(mass_action.with_columns(u, {1: -u[..., 0], 3: u[..., 2] + 0.5}))
+    expected = np.asarray(u).copy()
+    expected[..., 1], expected[..., 3] = -expected[..., 0], expected[..., 2] + 0.5
+    np.testing.assert_array_equal(written, expected)
