@@ -103,7 +103,7 @@ def of_grid(grid: int, seed: int, chunks: int = 10) -> Record:
 
 
 LARGEST_MADE = 256
-"""Bone of a lattice with twice this edge is that of one with this edge, eight times: made sooner."""
+"""Bone of a lattice with twice this edge is that of one with this edge, repeated: made sooner."""
 
 
 def bone_of(grid: int, seed: int) -> np.ndarray:

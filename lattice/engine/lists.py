@@ -52,14 +52,14 @@ def in_batches(
     if on_cpu():
         return _in_parts(mask, capacity, work, carry)
 
-    # A GPU does a list at once: rows in vain take less time than a loop over parts.
-    def batch(state):
-        last, _, carry = state
+    # A GPU does a list at once: rows in vain take less time than a loop over parts. The first batch
+    # stands before the loop, since the host has to ask before each round of a loop.
+    def batch(last, carry):
         index, count = compact(mask & (jnp.arange(size, dtype=jnp.int32) > last), capacity)
         return index[-1], count > capacity, work(index, carry)
 
-    start = (jnp.int32(-1), jnp.bool_(True), carry)
-    return jax.lax.while_loop(lambda s: s[1], batch, start)[2]
+    start = batch(jnp.int32(-1), carry)
+    return jax.lax.while_loop(lambda s: s[1], lambda s: batch(s[0], s[2]), start)[2]
 
 
 def _in_parts(mask, capacity: int, work, carry: tuple) -> tuple:
