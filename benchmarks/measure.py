@@ -65,19 +65,21 @@ class Timing:
         return cls(float(median), float(high - low), len(seconds))
 
 
-QUEUED = 16
-"""Calls in a row on a GPU: each is started while the one before it runs, as in a loop of steps, so
-that what the host needs to start one is not measured."""
+QUEUE_S = 0.02
+"""Calls in a row on a GPU take so long, if one does not: each is started while the one before it
+runs, as in a loop of steps, so that what the host needs to start one is not measured."""
 
 
 def timed(function: Callable[[], Any], repeats: int = 10) -> Timing:
-    """The time of `function()`, after one call that is not counted."""
+    """The time of `function()`, after two calls that are not counted."""
     return Timing.of(_seconds(function, repeats))
 
 
 def _seconds(function: Callable[[], Any], repeats: int) -> list[float]:
     result = jax.block_until_ready(function())
-    calls = 1 if on_cpu() else QUEUED
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    calls = 1 if on_cpu() else max(1, int(QUEUE_S / (time.perf_counter() - start)))
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
