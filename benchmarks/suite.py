@@ -45,7 +45,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick and options.out is None:
         parser.error("--quick: write --out FILE, since it is no record of this machine")
-    path = options.out or readme.RECORD.with_name(f"{machine_name()}.json")
+    path = options.out or readme.FOLDER / f"{machine_name()}.json"
     kept = read_records(path) if options.case and path.exists() else []
     known = {record.key: record for record in kept}
     failed = []
@@ -56,7 +56,7 @@ def main() -> int:
         if known:
             write_records(path, list(known.values()))
     print(f"written: {path}")
-    if path == readme.RECORD and not failed:
+    if path in readme.RECORDS and not failed:
         readme.main()
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

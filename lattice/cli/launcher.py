@@ -26,7 +26,9 @@ NO_CACHE = "OSTEOLATTICE_NO_CACHE"
 """Set to 1: compiled programs are not kept between runs."""
 
 _GUARD = "OSTEOLATTICE_REEXECUTED"
-_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+_GPU_FLAGS = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_enable_command_buffer=-WHILE")
+"""Sums in one order; and no loop inside a CUDA graph, where XLA computed a wrong state (JAX 0.11.2,
+not its default there)."""
 
 
 def reexec_with_allocator_settings(any_program: bool = False) -> None:
@@ -54,8 +56,9 @@ def wanted(environment: Mapping[str, str]) -> dict[str, str]:
     if _is_glibc() and "GLIBC_TUNABLES" not in environment:
         settings["GLIBC_TUNABLES"] = TUNABLES
     flags = environment.get("XLA_FLAGS", "")
-    if _has_cuda() and _DETERMINISTIC.partition("=")[0] not in flags:
-        settings["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
+    missing = [flag for flag in _GPU_FLAGS if flag.partition("=")[0] not in flags]
+    if _has_cuda() and missing:
+        settings["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
     cache = compilation_cache(environment)
     if cache is not None and "JAX_COMPILATION_CACHE_DIR" not in environment:
         settings["JAX_COMPILATION_CACHE_DIR"] = str(cache)

@@ -46,7 +46,7 @@ def test_what_the_user_has_set_stays(tmp_path, bare):
     own = {"GLIBC_TUNABLES": "glibc.malloc.check=1", "JAX_COMPILATION_CACHE_DIR": "/nowhere"}
     first, _ = run(tmp_path / "script.py", bare | own)
     assert first == "glibc.malloc.check=1 /nowhere"
-    assert launcher.wanted(bare | own | {"XLA_FLAGS": launcher._DETERMINISTIC}) == {}
+    assert launcher.wanted(bare | own | {"XLA_FLAGS": " ".join(launcher._GPU_FLAGS)}) == {}
 
 
 def test_without_cuda_no_cache_is_set_up(monkeypatch, bare):
@@ -76,16 +76,19 @@ def test_without_a_writable_home_nothing_is_kept(monkeypatch, tmp_path, bare):
 
 
 @pytest.mark.parametrize("flags", ["", "--xla_dump_to=x"])
-def test_cuda_gets_the_deterministic_flag_beside_others(monkeypatch, bare, flags):
+def test_cuda_gets_its_flags_beside_others(monkeypatch, bare, flags):
     monkeypatch.setattr(launcher, "_has_cuda", lambda: True)
     settings = launcher.wanted(bare | {"XLA_FLAGS": flags})
-    assert settings["XLA_FLAGS"].split() == [*flags.split(), "--xla_gpu_deterministic_ops=true"]
+    assert settings["XLA_FLAGS"].split() == [*flags.split(), *launcher._GPU_FLAGS]
 
 
-def test_a_choice_about_determinism_is_respected(monkeypatch, bare):
+@pytest.mark.parametrize("k", range(len(launcher._GPU_FLAGS)))
+def test_a_choice_of_the_user_is_respected(monkeypatch, bare, k):
     monkeypatch.setattr(launcher, "_has_cuda", lambda: True)
-    own = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=false"}
-    assert "XLA_FLAGS" not in launcher.wanted(bare | own)
+    own = launcher._GPU_FLAGS[k].partition("=")[0] + "=other"
+    settings = launcher.wanted(bare | {"XLA_FLAGS": own})
+    others = [flag for flag in launcher._GPU_FLAGS if flag != launcher._GPU_FLAGS[k]]
+    assert settings["XLA_FLAGS"].split() == [own, *others]
 
 
 def test_elsewhere_than_glibc_the_allocator_is_left_alone(monkeypatch, bare):
