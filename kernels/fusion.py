@@ -55,6 +55,12 @@ def stored(a: Array) -> Array:
     return a if on_cpu() else lax.optimization_barrier(a)
 
 
+def stored_beside(a: Array, u: Array) -> tuple[Array, Array]:
+    """Both, as by `stored`: what is read of `a` here is shared with no place that reads another
+    `u`. Shared, it would become an array of its own, with more bytes than `a`."""
+    return (a, u) if on_cpu() else lax.optimization_barrier((a, u))
+
+
 def boundary(true: Bool[Array, ""], function: Callable, *arguments):
     """`function(*arguments)`, compiled as a unit of its own.
 

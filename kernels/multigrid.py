@@ -10,13 +10,14 @@ Source: Briggs, Henson & McCormick, A Multigrid Tutorial (2000), chapters 3 and 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from lattice.kernels.fusion import boundary
+from lattice.kernels.fusion import boundary, stored_beside
 from lattice.kernels.halo import gather, own
 from lattice.kernels.multigrid_levels import (
     Hierarchy,
@@ -47,6 +48,11 @@ LOWEST_SMOOTHED = 0.4
 COARSEST_SWEEPS = 4
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("level", "value", "mass", "sink", "true", "weights"),
+    meta_fields=("grid", "gathered"),
+)
 @dataclass(frozen=True)
 class Operator:
     """One level of (c + diffusion) at one step length; built and used within one trace.
@@ -65,9 +71,9 @@ class Operator:
     weights: tuple[Float[Array, "XS"], Float[Array, "XS"]]
     gathered: tuple[int, ...] = ()
 
-    def run(self, function, *arguments):
+    def run(self, function, *arguments, line: Float[Array, "XS"] | None = None):
         """`function(operator, *arguments)` with this operator and rows between their neighbours'
-        planes."""
+        planes; `line` holds a factor for each row and comes last."""
         grid = self.grid
 
         def surrounded(a):
@@ -81,32 +87,29 @@ class Operator:
         value = jax.tree.map(lambda line: widened(line, grid), self.value)
         wide = replace(wide, value=value, grid=alone(grid) if joined_axes(grid) else grid)
         rows = [surrounded(a) for a in arguments]
-        return inner(boundary(self.true, lambda *a: function(wide, *a), *rows), grid)
+        if not isinstance(wide.level, Faces):
+            level, rows[0] = stored_beside(wide.level, rows[0])
+            wide = replace(wide, level=level)
+        lines = [] if line is None else [widened(line, grid)]
+        return inner(boundary(self.true, function, wide, *rows, *lines), grid)
 
     def apply(self, u: Float[Array, "Z Y XS"]) -> Float[Array, "Z Y XS"]:
         """A u."""
-        return self.run(lambda here, u: -here.rest(jnp.zeros_like(u), u, here.faces()), u)
+        return self.run(_applied, u)
 
     def residual(self, u: Float[Array, "Z Y XS"], r: Float[Array, "Z Y XS"]):
         """r - A u."""
-        return self.run(lambda here, u, r: here.rest(r, u, here.faces()), u, r)
+        return self.run(_residual, u, r)
 
     def first_sweep(self, r: Float[Array, "Z Y XS"], weight: Float[Array, "XS"]):
         """A Jacobi sweep from zero."""
-        weight = widened(weight, self.grid)
-        return self.run(lambda here, r: weight * r / here.whole_diagonal(here.faces()), r)
+        return self.run(_first_swept, r, line=weight)
 
     def sweep(
         self, u: Float[Array, "Z Y XS"], r: Float[Array, "Z Y XS"], weight: Float[Array, "XS"]
     ):
         """A Jacobi sweep for A u = r."""
-        weight = widened(weight, self.grid)
-
-        def change(here, u, r):
-            faces = here.faces()
-            return u + weight * here.rest(r, u, faces) / here.whole_diagonal(faces)
-
-        return self.run(change, u, r)
+        return self.run(_swept, u, r, line=weight)
 
     def nothing(self):
         """See `stencil.rounded`."""
@@ -130,6 +133,30 @@ class Operator:
         if self.sink is not None:
             start = start - rounded(self.sink * u, nothing)
         return subtract_outflow(start, u, faces, self.grid, nothing)
+
+
+# Functions of their own, so that JAX traces each once for all places that have its shapes.
+
+
+@jax.jit
+def _applied(here: Operator, u):
+    return -here.rest(jnp.zeros_like(u), u, here.faces())
+
+
+@jax.jit
+def _residual(here: Operator, u, r):
+    return here.rest(r, u, here.faces())
+
+
+@jax.jit
+def _first_swept(here: Operator, r, weight):
+    return weight * r / here.whole_diagonal(here.faces())
+
+
+@jax.jit
+def _swept(here: Operator, u, r, weight):
+    faces = here.faces()
+    return u + weight * here.rest(r, u, faces) / here.whole_diagonal(faces)
 
 
 def sum_faces(faces):
