@@ -65,8 +65,13 @@ def _shown(comparison: Comparison) -> tuple[float, float, float] | None:
 
 
 def figure_forest(results: Results, outcomes: Sequence[str]) -> Figure:
-    """One panel for each outcome: the difference of every arm to its reference, in per cent."""
-    arms = [a for a in results.trial.arms if a.reference is not None]
+    """One panel for each outcome: the difference to its reference, in per cent, of every arm of
+    which a pair has been run."""
+    arms = [
+        arm
+        for arm in results.trial.arms
+        if any((d := results.compared(arm.name, o).difference) and d.n for o in outcomes)
+    ]
     columns = min(3, len(outcomes))
     rows = -(-len(outcomes) // columns)
     figure = new_figure(3.2 * columns + 1.6, rows * (0.9 + 0.27 * len(arms)) + 0.6)

@@ -18,7 +18,7 @@ from lattice.model.errors import NumericalError
 from lattice.run import simulate
 from lattice.trial import worker
 from lattice.trial.conduct import conduct, jobs_of
-from lattice.trial.figures import figure_doses
+from lattice.trial.figures import figure_doses, figure_forest
 from lattice.trial.folder import TrialFolder
 from lattice.trial.report import write_report
 from lattice.trial.tables import TRIAL_COLUMNS
@@ -187,6 +187,21 @@ def test_a_trial_that_is_stopped_goes_on(whole, tmp_path):
     again = conduct(trial, tmp_path / "out", processes=1)
     assert again.done == 12 - ending.done
     assert digests(tmp_path / "out") == digests(folder)
+
+
+def test_the_figure_shows_the_arms_that_have_been_run(whole, tmp_path):
+    trial, folder, ending = whole
+
+    def shown(results):
+        axes = figure_forest(results, ["bone formed"]).axes[0]
+        return [label.get_text().partition("  ")[0] for label in axes.get_yticklabels()]
+
+    assert shown(ending.results) == ["kill 0", "kill 0.6"]
+    some = tmp_path / "out"
+    shutil.copytree(folder, some)
+    shutil.rmtree(some / "runs" / "kill-0")
+    part = conduct(trial, some, arms=["vehicle", "kill 0.6"], processes=1)
+    assert shown(part.results) == ["kill 0.6"]
 
 
 def test_a_failed_run_is_told_and_left_out(whole, tmp_path, monkeypatch):
