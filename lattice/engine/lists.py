@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int32, UInt8
+from jaxtyping import Array, Bool, Int32, UInt8, UInt32
 
 from lattice.kernels.backend import on_cpu
 from lattice.kernels.compaction import compact
@@ -121,12 +121,14 @@ def _taking(work, *columns):
     return rows
 
 
-def places(happens: Bool[Array, "N"], target: Int32[Array, "N"], size: int) -> Int32[Array, "N"]:
+def places(happens: Bool[Array, "N"], target: Int32[Array, "N"], size: int) -> UInt32[Array, "N"]:
     """Where to write what happens, the rest in places of their own beyond the end: no two writes
-    meet, so their order is left to the device (`unique_indices`)."""
-    return jnp.where(happens, target, size + jnp.arange(target.shape[0], dtype=jnp.int32))
+    meet, so their order is left to the device (`unique_indices`). Unsigned: twice a lattice of
+    2**30 voxels is no negative index."""
+    beyond = jnp.uint32(size) + jnp.arange(target.shape[0], dtype=jnp.uint32)
+    return jnp.where(happens, target.astype(jnp.uint32), beyond)
 
 
-def written(array: Array, where: Int32[Array, "N"], values: Array) -> Array:
+def written(array: Array, where: UInt32[Array, "N"], values: Array) -> Array:
     """The array with values written to `places`; an index beyond its end writes nothing."""
     return array.at[where].set(values, mode="drop", unique_indices=True)
