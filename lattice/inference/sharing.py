@@ -31,14 +31,9 @@ def each_on_a_device(
 
     `work` uses JAX's default device. `tell` hears place and result of each task as they end, in
     this thread. What `work` raises first is raised here, when tasks that run have ended; those that
-    have not begun never do. An interrupt is raised at once on several devices: tasks that run end
-    unheard, or with the process (`runs_go_on`)."""
+    have not begun never do. An interrupt is raised at once: tasks that run end unheard, or with the
+    process (`runs_go_on`)."""
     found: dict[int, Result] = {}
-    if len(devices) == 1 or len(tasks) <= 1:
-        for place, task in enumerate(tasks):
-            found[place] = work(task)
-            tell(place, found[place])
-        return [found[place] for place in range(len(tasks))]
     waiting, ended, stopped = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
     for item in enumerate(tasks):
         waiting.put(item)

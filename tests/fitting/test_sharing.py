@@ -75,7 +75,7 @@ def carried_out(problem, folder, tell, surrogate, jobs):
     store.get("one", problem, problem.start, store.seeds(0, 6))
 
 sampled._courses, conduct._carried_out = courses, carried_out
-sys.argv[1:] = ["fit", sys.argv[1], "--out", sys.argv[2], "--jobs", "2"]
+sys.argv[1:] = ["fit", sys.argv[1], "--out", sys.argv[2], "--jobs", sys.argv[3]]
 program()
 """
 
@@ -125,9 +125,10 @@ def test_runs_that_have_ended_are_kept_when_a_set_is_stopped(plate, tmp_path, mo
     np.testing.assert_array_equal(found, sampled.sample(problem, problem.start, seeds))
 
 
-def test_an_interrupt_ends_the_command_at_once_and_keeps_what_has_ended(plate, tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupt_ends_the_command_at_once_and_keeps_what_has_ended(plate, tmp_path, jobs):
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(plate), str(tmp_path / "out")],
+        [sys.executable, "-c", INTERRUPTED, str(plate), str(tmp_path / "out"), str(jobs)],
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -135,7 +136,7 @@ def test_an_interrupt_ends_the_command_at_once_and_keeps_what_has_ended(plate, t
         text=True,
     )
     try:
-        assert [process.stdout.readline() for _ in range(2)] == ["endless\n"] * 2
+        assert [process.stdout.readline() for _ in range(jobs)] == ["endless\n"] * jobs
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
