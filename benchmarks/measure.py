@@ -71,15 +71,16 @@ runs, as in a loop of steps, so that what the host needs to start one is not mea
 
 
 def timed(function: Callable[[], Any], repeats: int = 10) -> Timing:
-    """The time of `function()`, after two calls that are not counted."""
+    """The time of `function()`, after a call or two that are not counted."""
     return Timing.of(_seconds(function, repeats))
 
 
 def _seconds(function: Callable[[], Any], repeats: int) -> list[float]:
-    result = jax.block_until_ready(function())
-    start = time.perf_counter()
-    jax.block_until_ready(function())
-    calls = 1 if on_cpu() else max(1, int(QUEUE_S / (time.perf_counter() - start)))
+    result, calls = jax.block_until_ready(function()), 1
+    if not on_cpu():
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        calls = max(1, int(QUEUE_S / (time.perf_counter() - start)))
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

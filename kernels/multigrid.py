@@ -84,7 +84,7 @@ class Operator:
         else:
             level = surrounded(self.level)
         wide = replace(self, level=level, mass=surrounded(self.mass), sink=surrounded(self.sink))
-        value = jax.tree.map(lambda line: widened(line, grid), self.value)
+        value = jax.tree.map(lambda values: widened(values, grid), self.value)
         wide = replace(wide, value=value, grid=alone(grid) if joined_axes(grid) else grid)
         rows = [surrounded(a) for a in arguments]
         if not isinstance(wide.level, Faces):

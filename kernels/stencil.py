@@ -24,7 +24,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped, UInt, UInt8
 
-from lattice.kernels.fusion import always, boundary, stored
+from lattice.kernels.fusion import always, boundary
 from lattice.kernels.halo import WHOLE, Blocks, block_index, neighbour_planes
 
 OWN = 64
@@ -190,11 +190,9 @@ def neighbour_codes(bone: UInt8[Array, "Z Y X"], grid: Grid) -> UInt8[Array, "Z 
     def repeated(code):
         return jnp.broadcast_to(code[..., None], (*code.shape, grid.species))
 
-    # Units of their own: a code is not made anew for each species, nor its place from a flat index;
-    # and a GPU does not read each of its bits from an array of bytes.
+    # Units of their own: a code is not made anew for each species, nor its place from a flat index.
     true = always(kind)
-    own = stored(boundary(true, codes, kind))
-    return stored(boundary(true, repeated, own).reshape(*kind.shape[:2], -1))
+    return boundary(true, repeated, boundary(true, codes, kind)).reshape(*kind.shape[:2], -1)
 
 
 def is_bone(code: UInt8[Array, "Z Y XS"], bit: int):
