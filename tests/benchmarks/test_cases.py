@@ -130,6 +130,16 @@ def test_a_whole_step_is_measured():
     assert record.more["dynamic_share"] > 0
 
 
+def test_bone_of_a_large_lattice_is_a_smaller_one_repeated(monkeypatch):
+    one = whole_step.bone_of(16, 2)
+    monkeypatch.setattr(whole_step, "LARGEST_MADE", 16)
+    large = whole_step.bone_of(32, 2)
+    assert 0 < one.mean() < 1
+    for corner in (large[:16, :16, :16], large[16:, 16:, 16:], large[:16, 16:, :16]):
+        np.testing.assert_array_equal(corner, one)
+    assert whole_step.bone_of(24, 2).shape == (24, 24, 24)
+
+
 @pytest.mark.full
 def test_lists_and_whole_lattices_give_the_same_cells():
     setting = Setting(grid=16)
